@@ -1,0 +1,114 @@
+"""From the outcomes of a row's rounds to figures and verdicts. Pure: nothing is run or printed here."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from ._outcome import Outcome
+from ._scenario import Bound, Quantity, Row
+
+Kind: TypeAlias = Literal["floor", "target"]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A figure: the median, with the least and the greatest."""
+
+    median: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowResult:
+    """What a row's rounds gave.
+
+    Attributes:
+        outcomes: by label, one a round, in order. Who failed in a round did not run again and has fewer.
+        failures: by label, why there are no more outcomes.
+    """
+
+    row: Row
+    outcomes: Mapping[str, Sequence[Outcome]]
+    failures: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """How a row's subject stands to one of its bounds; *ratio* is None when one of the two has no figure."""
+
+    kind: Kind
+    bound: Bound
+    quantity: Quantity
+    ratio: Spread | None
+
+    @property
+    def more_is_better(self) -> bool:
+        return self.quantity == "rate"
+
+    @property
+    def nearness(self) -> float | None:
+        """1.0 and more: reached; 0.65: 65 % of the way, measured as a factor."""
+        if self.ratio is None:
+            return None
+        return self.ratio.median / self.bound.limit if self.more_is_better else self.bound.limit / self.ratio.median
+
+    @property
+    def met(self) -> bool | None:
+        """None: nobody knows."""
+        # Compared as they are, not by `nearness`: a ratio equal to its bound must not fail by a rounding error.
+        if self.ratio is None:
+            return None
+        return self.ratio.median >= self.bound.limit if self.more_is_better else self.ratio.median <= self.bound.limit
+
+
+def spread(values: Iterable[float]) -> Spread | None:
+    """None of nothing."""
+    values = list(values)
+    return Spread(statistics.median(values), min(values), max(values)) if values else None
+
+
+def value(outcome: Outcome, quantity: Quantity) -> float:
+    """What the row compares: messages a second, or seconds."""
+    if quantity == "rate":
+        return outcome.rate
+    if quantity == "time":
+        return 1 / outcome.rate
+    if outcome.p50 is None:
+        raise ValueError("only round trips have a p50")
+    return outcome.p50
+
+
+def ratios(result: RowResult, against: str) -> Spread | None:
+    """The subject's quantity divided by that of *against*, once for each round in which both ran."""
+    quantity = result.row.quantity
+    ours, theirs = result.outcomes.get(result.row.subject.label, ()), result.outcomes.get(against, ())
+    return spread(value(a, quantity) / value(b, quantity) for a, b in zip(ours, theirs, strict=False))
+
+
+def verdicts(result: RowResult) -> list[Verdict]:
+    """One for each bound of the row, floors first.
+
+    One has no ratio when the subject or the other failed in any round: half a measurement is none.
+    """
+    floors = [_verdict(result, "floor", bound) for bound in result.row.floors]
+    return floors + [_verdict(result, "target", bound) for bound in result.row.targets]
+
+
+def _verdict(result: RowResult, kind: Kind, bound: Bound) -> Verdict:
+    incomplete = {result.row.subject.label, bound.against} & result.failures.keys()
+    ratio = None if incomplete else ratios(result, bound.against)
+    return Verdict(kind=kind, bound=bound, quantity=result.row.quantity, ratio=ratio)
+
+
+def missed_floors(results: Iterable[RowResult]) -> list[tuple[Row, Verdict]]:
+    """Every floor that was not reached, or could not be judged: silence is not a pass."""
+    return [
+        (result.row, verdict)
+        for result in results
+        for verdict in verdicts(result)
+        if verdict.kind == "floor" and verdict.met is not True
+    ]

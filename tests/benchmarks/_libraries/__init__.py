@@ -1,0 +1,58 @@
+"""The contestants: one small module each, with a `LIBRARY` of the same face.
+
+A method of a `Library` is one role in one process. Its loops are what a user of that library would write, and the
+fastest of what a user would write.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from importlib import metadata, util
+from typing import Any, Protocol, cast
+
+from .._run import Run
+
+# name → (module here, importable name, distribution)
+_LIBRARIES = {
+    "trio_mq": ("_trio_mq", "trio_mq", "trio-mq"),
+    "pyzmq": ("_pyzmq", "zmq", "pyzmq"),
+    "pyomq": ("_pyomq", "pyomq", "pyomq"),
+    "zmq.asyncio": ("_zmq_asyncio", "zmq", "pyzmq"),
+    "zmq-anyio": ("_zmq_anyio", "zmq_anyio", "zmq-anyio"),
+    "bare trio": ("_bare_trio", "trio", "trio"),
+}
+
+
+class Library(Protocol):
+    """A role may be a function or a coroutine function; `launch` is what runs it. Absent roles cannot be compared."""
+
+    def launch(self, role: Callable[[Run], Any], run: Run) -> None: ...
+    def push(self, run: Run) -> Any: ...
+    def pull(self, run: Run) -> Any: ...
+    def inproc(self, run: Run) -> Any: ...
+    def request(self, run: Run) -> Any: ...
+    def reply(self, run: Run) -> Any: ...
+    def publish(self, run: Run) -> Any: ...
+    def subscribe(self, run: Run) -> Any: ...
+
+
+def load(name: str) -> Library:
+    """The library of that *name*, imported."""
+    module = importlib.import_module(f"{__name__}.{_LIBRARIES[name][0]}")
+    return cast(Library, module.LIBRARY)
+
+
+def version(name: str) -> str | None:
+    """What is installed; None when nothing is."""
+    _, importable, distribution = _LIBRARIES[name]
+    if util.find_spec(importable) is None:
+        return None
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "source tree"
+
+
+def names() -> list[str]:
+    return list(_LIBRARIES)

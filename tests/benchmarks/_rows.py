@@ -1,0 +1,176 @@
+"""Every row, with its floors and targets: the one place where a bar is set.
+
+A floor is missed when the median ratio is on the wrong side of it, and the command then fails under ``--check``. A
+target is reported with how near the subject came; the row's note says what stands in the way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ._scenario import Bound, Contestant, Row, Scenario, Transport
+
+SIZES = {16: "16 B", 128: "128 B", 1024: "1 KiB", 65536: "64 KiB", 1 << 20: "1 MiB"}
+
+_PEERS = ("pyzmq", "pyomq", "zmq.asyncio", "zmq-anyio")
+
+
+def _is(library: str, scenario: Scenario, label: str | None = None) -> Contestant:
+    return Contestant(library=library, scenario=scenario, label=label or library)
+
+
+def _beside(scenario: Scenario, *libraries: str) -> tuple[Contestant, ...]:
+    return tuple(_is(library, scenario) for library in libraries)
+
+
+# --- PUSH→PULL --------------------------------------------------------------------------------------------------------
+
+# Floors and targets against pyzmq by size, over tcp. 16 B has more of them, below.
+_PUSH_FLOORS = {1024: 0.8, 65536: 1.4, 1 << 20: 1.4}
+_PUSH_TARGETS = {1024: 1.0, 65536: 2.0, 1 << 20: 2.0}
+_PUSH_NOTES = {1024: "", 65536: "", 1 << 20: ""}
+
+
+def _pipeline(transport: Transport, size: int) -> Row:
+    scenario = Scenario(pattern="push-pull", transport=transport, size=size)
+    carries = transport == "tcp" and size in _PUSH_FLOORS
+    return Row(
+        name=f"push-pull-{transport}-{size}",
+        title=f"PUSH→PULL {transport} {SIZES[size]}, one by one",
+        contestants=_beside(scenario, "trio_mq", "pyzmq"),
+        more=_beside(scenario, *_PEERS[1:]),
+        floors=(Bound(against="pyzmq", limit=_PUSH_FLOORS[size]),) if carries else (),
+        targets=(Bound(against="pyzmq", limit=_PUSH_TARGETS[size]),) if carries else (),
+        note=_PUSH_NOTES[size] if carries else "",
+        short=carries,
+    )
+
+
+def _smallest_pipeline() -> Row:
+    return replace(
+        _pipeline("tcp", 16),
+        contestants=_beside(Scenario(pattern="push-pull"), "trio_mq", *_PEERS),
+        more=(),
+        floors=(
+            Bound(against="pyzmq", limit=1.0),
+            Bound(against="zmq.asyncio", limit=15.0),
+            Bound(against="zmq-anyio", limit=80.0),
+        ),
+        targets=(Bound(against="pyzmq", limit=2.0), Bound(against="pyomq", limit=1.0)),
+        short=True,
+        note="",
+    )
+
+
+def _batches(transport: Transport, size: int) -> Row:
+    scenario = Scenario(pattern="push-pull", transport=transport, size=size)
+    carries = transport == "tcp" and size == 16
+    return Row(
+        name=f"batch-{transport}-{size}",
+        title=f"PUSH→PULL {transport} {SIZES[size]}, send_many / receive_many (pyzmq one by one)",
+        contestants=(_is("trio_mq", replace(scenario, batch=True), "trio_mq in batches"), _is("pyzmq", scenario)),
+        more=(_is("trio_mq", scenario),),
+        floors=(Bound(against="pyzmq", limit=2.0),) if carries else (),
+        targets=(Bound(against="pyzmq", limit=4.0),) if carries else (),
+        short=carries,
+        note="",
+    )
+
+
+# --- REQ-REP ----------------------------------------------------------------------------------------------------------
+
+_ROUND_TRIP = Scenario(pattern="req-rep")
+
+_REQ_REP = Row(
+    name="req-rep-tcp-16",
+    title="REQ-REP tcp 16 B, round trip p50",
+    contestants=_beside(_ROUND_TRIP, "trio_mq", "pyzmq", "bare trio", "zmq.asyncio", "pyomq"),
+    more=(
+        _is("trio_mq", replace(_ROUND_TRIP, requests=True), "trio_mq request()"),
+        _is("zmq-anyio", _ROUND_TRIP),
+    ),
+    quantity="p50",
+    floors=(
+        Bound(against="pyzmq", limit=1.2),
+        Bound(against="bare trio", limit=1.3),
+        Bound(against="zmq.asyncio", limit=0.6),
+    ),
+    targets=(Bound(against="pyzmq", limit=0.6),),
+    short=True,
+    note="",
+)
+
+
+# --- PUB→SUB ----------------------------------------------------------------------------------------------------------
+
+# A publisher without a mark never waits, so a slow subscriber has its backlog to eat after the publisher is done: the
+# slow two publish for so many seconds (by subscribers) and still receive for more than one.
+_SLOW_SECONDS = {"zmq.asyncio": {1: 0.75, 8: 0.1}, "zmq-anyio": {1: 1.15, 8: 0.2}}
+
+
+def _fan_out(subscribers: int) -> Row:
+    scenario = Scenario(pattern="pub-sub", subscribers=subscribers)
+    slow = tuple(
+        _is(library, replace(scenario, seconds=seconds[subscribers])) for library, seconds in _SLOW_SECONDS.items()
+    )
+    return Row(
+        name=f"pub-sub-{subscribers}",
+        title=f"PUB→SUB tcp 16 B, {subscribers} subscriber{'s' if subscribers > 1 else ''}, messages received in all",
+        contestants=_beside(scenario, "trio_mq", "pyzmq"),
+        more=(_is("pyomq", scenario), *slow),
+        floors=(Bound(against="pyzmq", limit=0.6),),
+        targets=(Bound(against="pyzmq", limit=1.0),),
+        short=True,
+        note="",
+    )
+
+
+def _subscriptions() -> Row:
+    few = Scenario(pattern="pub-sub", subscriptions=10)
+    many = replace(few, subscriptions=100_000)
+    return Row(
+        name="pub-sub-subscriptions",
+        title="PUB→SUB tcp 16 B, time a message takes with 100,000 subscriptions against 10, same traffic",
+        contestants=(_is("trio_mq", many, "trio_mq, 100,000 topics"), _is("trio_mq", few, "trio_mq, 10 topics")),
+        more=(_is("pyzmq", many, "pyzmq, 100,000 topics"), _is("pyzmq", few, "pyzmq, 10 topics")),
+        quantity="time",
+        floors=(Bound(against="trio_mq, 10 topics", limit=1.2),),
+        short=True,
+        note="",
+    )
+
+
+# --- one active peer among many ---------------------------------------------------------------------------------------
+
+
+def _crowd() -> Row:
+    alone = Scenario(pattern="push-pull")
+    crowd = replace(alone, idle_peers=1999)
+    return Row(
+        name="one-active-peer",
+        title="PUSH→PULL tcp 16 B, one active peer among 2,000 against one alone",
+        contestants=(_is("trio_mq", crowd, "trio_mq, of 2,000"), _is("trio_mq", alone, "trio_mq, alone")),
+        more=(
+            _is("trio_mq", replace(alone, idle_peers=99), "trio_mq, of 100"),
+            _is("pyzmq", crowd, "pyzmq, of 2,000"),
+            _is("pyzmq", alone, "pyzmq, alone"),
+        ),
+        floors=(Bound(against="trio_mq, alone", limit=0.9),),
+        short=True,
+        note="",
+    )
+
+
+_TRANSPORTS: tuple[Transport, ...] = ("tcp", "ipc", "inproc")
+
+ROWS: tuple[Row, ...] = (
+    _smallest_pipeline(),
+    *(_pipeline("tcp", size) for size in SIZES if size != 16),
+    *(_pipeline(transport, size) for transport in _TRANSPORTS[1:] for size in SIZES),
+    *(_batches(transport, size) for transport in _TRANSPORTS for size in SIZES),
+    _REQ_REP,
+    _fan_out(1),
+    _fan_out(8),
+    _subscriptions(),
+    _crowd(),
+)

@@ -1,0 +1,114 @@
+"""What is measured, as values: a scenario is one run, a contestant is who runs it, a row is a comparison.
+
+Nothing here knows how a run is carried out or printed.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Pattern: TypeAlias = Literal["push-pull", "req-rep", "pub-sub"]
+Transport: TypeAlias = Literal["tcp", "ipc", "inproc"]
+Quantity: TypeAlias = Literal["rate", "p50", "time"]
+
+MARK = 1000  # messages; the high-water mark of both ends, except of PUB and SUB, which have none
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """One run.
+
+    Attributes:
+        size: bytes of a message.
+        seconds: how long the sending end sends. The figure is the receiving end's, from its first message to its
+            last, so a slow receiver behind a publisher without a mark is busy for longer.
+        batch: `send_many` and `receive_many` instead of one by one.
+        requests: `Req.request` and `Rep.requests` instead of send and receive.
+        subscribers: SUB sockets, all in one process.
+        subscriptions: topics of each subscriber, a power of ten; every message matches exactly one of them. None:
+            the empty topic.
+        idle_peers: further peers of the receiving end that are connected and silent.
+        eager_reads: trio_mq's option of that name.
+        settings: what `hot_paths` changes inside trio_mq to see what it is worth: (module:NAME, value) pairs.
+    """
+
+    pattern: Pattern
+    transport: Transport = "tcp"
+    size: int = 16
+    seconds: float = 1.15
+    batch: bool = False
+    requests: bool = False
+    subscribers: int = 1
+    subscriptions: int | None = None
+    idle_peers: int = 0
+    eager_reads: bool = True
+    settings: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def chunk(self) -> int:
+        """How many messages are sent between two looks at the clock, and how many `send_many` gets at once."""
+        return 256 if self.size <= 4096 else 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contestant:
+    """A library in a scenario; *label* is its name within the row."""
+
+    library: str
+    scenario: Scenario
+    label: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bound:
+    """The ratio to contestant *against* that the subject must (floor) or wants to (target) reach."""
+
+    against: str
+    limit: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A comparison of its first contestant, the subject, with the others.
+
+    Attributes:
+        quantity: what the ratio is of: messages a second (more is better; a bound says "at least"), or the median
+            round trip or the time a message takes (less is better; "at most").
+        more: contestants that only the full set has.
+        short: whether the row is in the short set.
+        note: what stands between the subject and its targets; printed when one is missed.
+    """
+
+    name: str
+    title: str
+    contestants: tuple[Contestant, ...]
+    more: tuple[Contestant, ...] = ()
+    quantity: Quantity = "rate"
+    floors: tuple[Bound, ...] = ()
+    targets: tuple[Bound, ...] = ()
+    short: bool = False
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        labels = [contestant.label for contestant in self.contestants + self.more]
+        if len(set(labels)) < len(labels):
+            raise ValueError(f"row {self.name}: two contestants have the same label: {labels}")
+        known = {contestant.label for contestant in self.contestants[1:]}
+        for bound in self.floors + self.targets:
+            if bound.against not in known:
+                raise ValueError(f"row {self.name}: a bound is against {bound.against!r}, which every run must include")
+
+    @property
+    def subject(self) -> Contestant:
+        return self.contestants[0]
+
+    def field(self, full: bool) -> tuple[Contestant, ...]:
+        """Who runs: everybody in the full set, those with a bound or a reason in the short one."""
+        return self.contestants + self.more if full else self.contestants
+
+
+def can_pin() -> bool:
+    """Whether this system lets a process choose its cores."""
+    return sys.platform == "linux"

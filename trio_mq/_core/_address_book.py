@@ -1,0 +1,218 @@
+"""The address book of a socket: which endpoints are bound, which are connected, and how to let go of one.
+
+It parses and resolves at the call, so that what cannot be meant is refused there, and starts acceptors and sessions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TypeAlias, TypeVar
+
+from .._endpoint import parse_endpoint
+from .._errors import EndpointError
+from .._events import BindFailed
+from .._options import Options
+from .._transports import Listener, MessageTransport, StreamTransport, Transport, transport_for
+from ._connecter import DialledSession
+from ._listener import Acceptor
+from ._party import PartyHost, PartySession
+from ._session import Home, Session
+
+Bound: TypeAlias = "Acceptor | PartyHost"
+Dialled: TypeAlias = "DialledSession | PartySession"
+
+_ONE_CONNECTION_EACH = frozenset({"DEALER", "SUB", "PUB", "REQ"})
+
+
+@dataclass(frozen=True)
+class Target:
+    """An endpoint that was parsed and checked for one socket type."""
+
+    given: str
+    transport: Transport
+    address: object
+    options: Options
+
+
+class PreparedListener:
+    """An endpoint bound by `trio_mq.listen`, before any socket is entered; give it to a socket as ``bind=``.
+
+    Attributes:
+        endpoint: what peers connect to, with the real port or path.
+    """
+
+    def __init__(self, target: Target, listener: Listener | None) -> None:
+        self.target = target
+        self.listener = listener
+        self.endpoint: str = str(target.address) if listener is None else listener.endpoint
+
+    def __repr__(self) -> str:
+        return f"<Listener {self.endpoint}>"
+
+    def close(self) -> None:
+        """Stop listening, if no socket has taken it over. Twice is as good as once."""
+        if self.listener is not None:
+            self.listener.close()
+
+
+Bindable: TypeAlias = "str | PreparedListener"
+
+
+def resolve(endpoint: str, options: Options, *, binding: bool, socket_type: str | None = None) -> Target:
+    """*endpoint* as its transport understands it.
+
+    Raises:
+        EndpointError: it cannot be meant.
+    """
+    parsed = parse_endpoint(endpoint)
+    transport = transport_for(parsed)
+    if socket_type is not None and transport.socket_types is not None and socket_type not in transport.socket_types:
+        fits = ", ".join(sorted(transport.socket_types))
+        raise EndpointError(endpoint, f"{parsed.scheme}:// carries {fits}, not {socket_type}")
+    address = transport.parse(parsed, binding=binding)
+    transport.check(address, options)
+    return Target(endpoint, transport, address, options)
+
+
+def listen(endpoint: str, options: Options | None = None) -> PreparedListener:
+    """Bind *endpoint* now, without a socket and without waiting; connections queue until a socket takes it over.
+
+    The port is known before any socket is entered, even before ``trio.run``. Port 0 means ``*``. A host name is looked
+    up on the spot, which blocks. ``inproc`` names are bound when the socket is entered.
+
+    Args:
+        endpoint: what to bind.
+        options: backlog, buffers, ipv6 and the like. The socket's own options do the rest.
+
+    Returns:
+        A listener to pass as ``bind=``; close it if no socket takes it.
+
+    Raises:
+        EndpointError: *endpoint* cannot be meant.
+        OSError: it is taken, or the system says no.
+    """
+    target = resolve(endpoint, options or Options(), binding=True)
+    if isinstance(target.transport, StreamTransport):
+        return PreparedListener(target, target.transport.listen_now(target.address, target.options))
+    return PreparedListener(target, None)
+
+
+class AddressBook:
+    """The endpoints of one socket."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._bound: list[tuple[str, Bound]] = []
+        self._dialled: list[tuple[str, Dialled]] = []
+        self.last_endpoint: str | None = None
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """Every bound and connected endpoint, resolved."""
+        return tuple(each.endpoint for _, each in [*self._bound, *self._dialled])
+
+    @property
+    def bound(self) -> list[Bound]:
+        return [bound for _, bound in self._bound]
+
+    @property
+    def dialled(self) -> list[Dialled]:
+        return [session for _, session in self._dialled]
+
+    def sessions(self) -> Iterator[Session]:
+        """All of them, accepted and dialled."""
+        for bound in self.bound:
+            yield from list(bound.sessions)
+        yield from self.dialled
+
+    async def bind(self, target: Target) -> str:
+        """Bind *target*; the resolved endpoint. Cancelled: nothing is bound."""
+        transport = target.transport
+        try:
+            if isinstance(transport, StreamTransport):
+                return self._serve(target.given, await transport.listen(target.address, target.options), target.options)
+            assert isinstance(transport, MessageTransport)
+            return self._add(target.given, PartyHost(self._home, transport, target.address, target.options))
+        except OSError as exc:
+            self._home.reporter.report(BindFailed(endpoint=target.given, error=exc))
+            raise
+
+    async def adopt(self, prepared: PreparedListener, options: Options) -> str:
+        """Serve what `listen` has bound."""
+        if prepared.listener is None:
+            target = prepared.target
+            return await self.bind(Target(target.given, target.transport, target.address, options))
+        return self._serve(prepared.target.given, prepared.listener, options)
+
+    def _serve(self, given: str, listener: Listener, options: Options) -> str:
+        return self._add(given, Acceptor(self._home, listener, options))
+
+    def _add(self, given: str, bound: Bound) -> str:
+        self._bound.append((given, bound))
+        bound.start()
+        self.last_endpoint = bound.endpoint
+        return bound.endpoint
+
+    def connect(self, target: Target, routing_id: bytes) -> None:
+        """Start a session with *target*."""
+        endpoint = str(target.address)
+        self.last_endpoint = target.given
+        if self._home.socket_type in _ONE_CONNECTION_EACH and any(each.endpoint == endpoint for each in self.dialled):
+            return
+        transport = target.transport
+        if isinstance(transport, StreamTransport):
+            dialled = DialledSession(self._home, endpoint, target.options, transport, target.address)
+            self._dialled.append((target.given, dialled))
+            dialled.start(routing_id)
+        else:
+            assert isinstance(transport, MessageTransport)
+            party = PartySession(self._home, endpoint, target.options, lasting=True)
+            self._dialled.append((target.given, party))
+            party.start(transport, target.address, routing_id)
+
+    def find_bound(self, endpoint: str) -> Bound:
+        """What is bound at *endpoint*, given or resolved; raises `EndpointError`."""
+        return _find(self._bound, endpoint, f"is not bound here; bound are {_listed(self.bound)}")
+
+    def find_dialled(self, endpoint: str) -> Dialled:
+        """The session connected to *endpoint*; raises `EndpointError`."""
+        return _find(self._dialled, endpoint, f"is not connected here; connected are {_listed(self.dialled)}")
+
+    def remove(self, entry: Bound | Dialled) -> None:
+        """Forget *entry*, which was let go."""
+        self._bound = [pair for pair in self._bound if pair[1] is not entry]
+        self._dialled = [pair for pair in self._dialled if pair[1] is not entry]
+
+    def forget(self, session: Session) -> None:
+        """An accepted session of a message transport has ended."""
+        for bound in self.bound:
+            if isinstance(bound, PartyHost) and isinstance(session, PartySession):
+                bound.forget(session)
+
+    def stop_listening(self) -> None:
+        """Close every acceptor; their sessions go on."""
+        for bound in self.bound:
+            if isinstance(bound, Acceptor):
+                bound.close()
+
+    def close(self) -> None:
+        """Let go of everything, now."""
+        for session in list(self.sessions()):
+            session.close()
+        for bound in self.bound:
+            bound.close()
+
+
+Entry = TypeVar("Entry", Acceptor | PartyHost, DialledSession | PartySession)
+
+
+def _find(entries: list[tuple[str, Entry]], endpoint: str, rule: str) -> Entry:
+    for given, entry in reversed(entries):
+        if endpoint in (given, entry.endpoint):
+            return entry
+    raise EndpointError(endpoint, rule)
+
+
+def _listed(entries: Iterable[Bound | Dialled]) -> str:
+    return ", ".join(entry.endpoint for entry in entries) or "none"

@@ -1,0 +1,143 @@
+"""The reactor: who supervises a socket's background tasks, what a crash in them means, and how a block is left.
+
+trio is the event loop; this is the nursery around it, hidden so that it shows in nobody's traceback. A nursery wraps whatever
+leaves its block in a group, so the body's exception is held back and raised after the nursery, as it was. What comes out:
+
+1. a crash of a background task, as `InternalError` (the body's error in its cause);
+2. else the body's exception;
+3. else a plain `Cancelled`, if the surrounding scope was cancelled.
+
+It knows nothing of sockets; what closing means is a function it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from .._errors import InternalError
+
+
+class Reactor:
+    """Runs background tasks until it is stopped; a task that raises stops everything."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._nursery: trio.Nursery | None = None
+        self._body: trio.CancelScope | None = None
+        self._scopes: set[trio.CancelScope] = set()
+        self._stopping = False
+        self._stopped = trio.Event()
+        self.crash: BaseException | None = None
+
+    def __repr__(self) -> str:
+        return f"<Reactor of {self._name}: {len(self._scopes)} tasks{', stopping' if self._stopping else ''}>"
+
+    @property
+    def running(self) -> bool:
+        """Whether tasks run, or may still end."""
+        return bool(self._scopes)
+
+    def start(self, task: Callable[..., Awaitable[None]], *args: Any) -> trio.CancelScope:
+        """Run ``task(*args)`` in the background; cancelling the scope that is returned ends it."""
+        scope = trio.CancelScope()
+        if self._nursery is None or self._stopping:
+            # Too late for a new task; whoever asked is about to be stopped, too.
+            scope.cancel()
+            return scope
+        self._scopes.add(scope)
+        self._nursery.start_soon(self._guard, scope, task, args, name=f"{self._name}: {getattr(task, '__qualname__', task)}")
+        return scope
+
+    @enable_ki_protection
+    async def _guard(self, scope: trio.CancelScope, task: Callable[..., Awaitable[None]], args: tuple[Any, ...]) -> None:
+        # Ctrl-C belongs to the program, not to a background task of ours that happens to run (decision B11).
+        try:
+            with scope:
+                await task(*args)
+        except trio.Cancelled:
+            raise
+        except BaseException as exc:
+            self._crashed(exc)
+        finally:
+            self._scopes.discard(scope)
+            if self._stopping and not self._scopes:
+                self._stopped.set()
+
+    def _crashed(self, exc: BaseException) -> None:
+        if self.crash is None:
+            self.crash = exc
+        if self._body is not None:
+            self._body.cancel()
+        self.stop()
+
+    def stop(self) -> None:
+        """Cancel every task, now; no new ones start."""
+        self._stopping = True
+        for scope in list(self._scopes):
+            scope.cancel()
+        if not self._scopes:
+            self._stopped.set()
+
+    async def wait_stopped(self) -> None:
+        """Return when every task has ended."""
+        await self._stopped.wait()
+
+    @asynccontextmanager
+    async def run(self, leave: Callable[[bool], Awaitable[None]]) -> AsyncIterator[None]:
+        """Run tasks inside the block. On the way out ``leave(normally)`` is awaited, then what still runs is cancelled."""
+        failure: BaseException | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                try:
+                    with trio.CancelScope() as self._body:
+                        try:
+                            yield
+                        except trio.Cancelled:
+                            raise
+                        except BaseException as exc:
+                            failure = exc
+                    await leave(failure is None and self.crash is None)
+                finally:
+                    self.stop()
+                    nursery.cancel_scope.cancel()
+        except BaseException as exc:
+            # Background tasks report and never raise, so only Cancelled can be in it, alone or in a group.
+            cancelled = _only_cancelled(exc)
+            if cancelled is None:
+                if failure is None and self.crash is None:
+                    raise
+                failure = exc if failure is None else failure
+            elif failure is None and self.crash is None:
+                raise cancelled from None
+        finally:
+            self._nursery = None
+        if self.crash is not None:
+            raise self._internal_error(failure) from self._cause(failure)
+        if failure is not None:
+            raise failure
+
+    def _internal_error(self, failure: BaseException | None) -> InternalError:
+        also = "" if failure is None else "; what the block raised is in the cause, too"
+        return InternalError(f"a background task of {self._name} crashed: {self.crash!r}{also}")
+
+    def _cause(self, failure: BaseException | None) -> BaseException:
+        assert self.crash is not None
+        if failure is None:
+            return self.crash
+        return BaseExceptionGroup("the crash, and what the block raised", [self.crash, failure])
+
+
+def _only_cancelled(exc: BaseException) -> trio.Cancelled | None:
+    """The first Cancelled in *exc* if there is nothing else in it."""
+    if isinstance(exc, trio.Cancelled):
+        return exc
+    if not isinstance(exc, BaseExceptionGroup):
+        return None
+    leaves = [_only_cancelled(leaf) for leaf in exc.exceptions]
+    return leaves[0] if all(leaves) else None

@@ -1,0 +1,96 @@
+"""Figures of a socket at one moment, as plain frozen values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from .._message import Peer, size_of
+from .._pipe import Pipe
+
+State: TypeAlias = Literal["dialling", "handshaking", "ready", "waiting", "failed", "listening", "closed"]
+
+
+@dataclass(frozen=True)
+class PeerStatistics:
+    """One relationship with a queue of its own.
+
+    Attributes:
+        endpoint: the endpoint of ours it belongs to.
+        peer: who it is, as far as is known.
+        state: ``'dialling'``, ``'handshaking'``, ``'ready'``, ``'waiting'`` (for the next attempt) or ``'failed'`` (for good).
+        last_error: why the last attempt or connection ended; None if it did not, or by a plain end of stream.
+        queued_messages, queued_bytes: what waits to be sent, with what is being written.
+        unread_messages, unread_bytes: what has arrived and was not received yet.
+        sent, received: messages handed to the kernel (inproc: to the peer), and taken over from the peer, in all.
+        dropped: messages dropped, by reason: ``'hwm' 'no-peer' 'unroutable' 'multipart' 'disconnected' 'late-reply'
+            'malformed' 'closed'``.
+    """
+
+    endpoint: str
+    peer: Peer
+    state: State
+    last_error: Exception | None
+    queued_messages: int
+    queued_bytes: int
+    unread_messages: int
+    unread_bytes: int
+    sent: int
+    received: int
+    dropped: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class EndpointStatistics:
+    """One endpoint that is bound or being dialled.
+
+    Attributes:
+        endpoint: in its resolved form.
+        state: ``'listening'`` or, for a dialled one, the state of its peer.
+        peers: connections past their handshake now.
+        connections: connections made so far.
+        failures: attempts, accepts and handshakes that failed so far.
+        last_error: the newest of those errors.
+    """
+
+    endpoint: str
+    state: State
+    peers: int
+    connections: int
+    failures: int
+    last_error: Exception | None
+
+
+@dataclass(frozen=True)
+class SocketStatistics:
+    """A socket at one moment.
+
+    Attributes:
+        peers: each session that has a queue, in the order in which they came.
+        endpoints: each bound or dialled endpoint.
+        dropped: messages dropped in the life of the socket, by reason, with those of peers that are gone and those that
+            had no peer.
+    """
+
+    peers: tuple[PeerStatistics, ...] = ()
+    endpoints: tuple[EndpointStatistics, ...] = ()
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+
+def peer_statistics(pipe: Pipe, state: State, last_error: Exception | None, in_hand: list[object]) -> PeerStatistics:
+    """The figures of *pipe*; *in_hand* are messages of it that were taken but not received yet."""
+    inbound, outbound = pipe.inbound, pipe.outbound
+    return PeerStatistics(
+        endpoint=pipe.peer.endpoint,
+        peer=pipe.peer,
+        state=state,
+        last_error=last_error,
+        queued_messages=len(outbound),
+        queued_bytes=outbound.size(),
+        unread_messages=len(inbound.items) + len(in_hand),
+        unread_bytes=inbound.size() + sum(map(size_of, in_hand)),
+        sent=pipe.sent_before + outbound.passed,
+        received=pipe.received_before + inbound.passed + len(inbound.items),
+        dropped=dict(pipe.drops),
+    )

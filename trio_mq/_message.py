@@ -1,0 +1,146 @@
+"""The values that travel between a socket and its user: peers, messages with their origin, peer events.
+
+They know nothing of wires, queues or time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TypeAlias
+
+NO_PROPERTIES: Mapping[str, str] = MappingProxyType({})
+
+Frames: TypeAlias = list[bytes]
+"""A message of several frames."""
+
+Payload: TypeAlias = "bytes | list[bytes]"
+"""A message as every queue holds it: bare `bytes` for one frame, a list for several."""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Who is at the other end of one connection.
+
+    Attributes:
+        endpoint: the endpoint of ours that the connection belongs to, as bound or dialled.
+        address: the other end's address (``"tcp://127.0.0.1:40132"``), empty while there is no connection.
+        routing_id: what a ROUTER calls this peer; the peer's own ZMTP Identity if it has one.
+        socket_type: ``"PULL"``, ``"ROUTER"`` …; empty while unknown and for ZMTP 2.0 peers that do not say.
+        user_id: what the authenticator called the peer, or None.
+        properties: the READY properties of the peer that are not ZMTP's own (``X-…``), and the authenticator's.
+    """
+
+    endpoint: str
+    address: str = ""
+    routing_id: bytes = b""
+    socket_type: str = ""
+    user_id: str | None = None
+    properties: Mapping[str, str] = field(default_factory=lambda: NO_PROPERTIES, compare=False)
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message together with its origin, as ``receive_message()`` gives it."""
+
+    frames: tuple[bytes, ...]
+    peer: Peer
+
+    @property
+    def user_id(self) -> str | None:
+        """What the authenticator called the sender, or None."""
+        return self.peer.user_id
+
+    @property
+    def properties(self) -> Mapping[str, str]:
+        """The sender's READY properties (``X-…``)."""
+        return self.peer.properties
+
+
+@dataclass(frozen=True)
+class PeerJoined:
+    """In a stream of received messages (``Options(peer_events=True)``): *peer* is ready; its messages follow."""
+
+    peer: Peer
+
+
+@dataclass(frozen=True)
+class PeerLeft:
+    """In a stream of received messages (``Options(peer_events=True)``): nothing of *peer* follows.
+
+    Attributes:
+        peer: the peer as it was announced by `PeerJoined`.
+        reason: why, in words.
+        unsent: the messages for it that the kernel had not wholly taken, oldest first. They are handed back here
+            and will not be sent on any other connection.
+    """
+
+    peer: Peer
+    reason: str
+    unsent: tuple[Payload, ...] = ()
+
+
+PeerEvent: TypeAlias = "PeerJoined | PeerLeft"
+
+Received: TypeAlias = "bytes | list[bytes] | PeerJoined | PeerLeft"
+"""What a queue towards the application can hold."""
+
+
+def frames_of(payload: Payload) -> list[bytes]:
+    """The frames of *payload* as a list, whichever of the two forms it has."""
+    return [payload] if isinstance(payload, bytes) else payload
+
+
+def size_of(payload: object) -> int:
+    """Bytes in all frames of *payload*; events weigh nothing."""
+    if isinstance(payload, bytes):
+        return len(payload)
+    if isinstance(payload, list):
+        return sum(map(len, payload))
+    return 0
+
+
+def single_frame(value: object) -> bytes:
+    """*value* as one frame: `bytes` as they are, other buffers copied.
+
+    Raises:
+        TypeError: *value* is no contiguous buffer; the text says what to pass instead.
+    """
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, bytearray):
+        return bytes(value)
+    if isinstance(value, memoryview):
+        if not value.contiguous:
+            raise TypeError("a frame must be contiguous; pass bytes(view) if a copy in logical order is meant")
+        return value.tobytes()
+    if isinstance(value, str):
+        raise TypeError("a frame is bytes, not str; encode it first, as in text.encode()")
+    if isinstance(value, (list, tuple)):
+        raise TypeError("send() takes one frame; call send_multipart() for a message of several")
+    raise TypeError(f"a frame is bytes, bytearray or memoryview, not {type(value).__name__}")
+
+
+def whole_message(frames: Sequence[bytes | bytearray | memoryview]) -> Payload:
+    """The frames of one message in the form queues hold: checked, copied, and bare if there is just one.
+
+    Raises:
+        TypeError: *frames* is itself a buffer or a string, or holds something that is not one.
+        ValueError: there is no frame at all.
+    """
+    if isinstance(frames, (bytes, bytearray, memoryview, str)):
+        raise TypeError("send_multipart() takes a sequence of frames; call send() for one frame")
+    checked = [single_frame(frame) for frame in frames]
+    if not checked:
+        raise ValueError("a message has at least one frame (which may be empty)")
+    return checked[0] if len(checked) == 1 else checked
+
+
+def any_message(value: object) -> Payload:
+    """An element of ``send_many``: one frame, or a sequence of frames."""
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, (list, tuple)):
+        return whole_message(value)
+    return single_frame(value)

@@ -1,0 +1,75 @@
+"""The pipe: one socket's two mailboxes with one peer, and what is known of that peer.
+
+A pattern sees pipes and nothing below; an engine (or the other socket of an inproc pair) sees the mailboxes from the
+other side. The pipe of a dialled endpoint lives across reconnects, that of an accepted connection as long as it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Protocol
+
+from ._mailbox import Mailbox
+from ._message import Peer
+
+
+class Connection(Protocol):
+    """What a pipe can ask of whatever carries it at the moment."""
+
+    def subscribe(self, topic: bytes, subscribe: bool) -> None:
+        """Tell the peer of a subscription (or its end), ahead of queued messages; never dropped."""
+
+    def restart(self) -> None:
+        """Break the connection now and dial again at once, without back-off."""
+
+    def close(self, error: Exception | None) -> None:
+        """End the connection because of *error* (None: nothing is wrong). The caller may be amidst the pipes."""
+
+
+class Pipe:
+    """Two mailboxes and the peer behind them.
+
+    Attributes:
+        inbound, outbound: messages from and to the peer.
+        peer: who it is, as far as is known.
+        connection: what carries it now; None while there is no connection past its handshake.
+        readable: it stands in its socket's fair queue.
+        writable: it stands in its socket's load balancer.
+        preset_id: the routing id given to `connect`, if any.
+        subscriptions: the topics its peer subscribed to, or was subscribed to by the program.
+        requested: the topics its peer asked for, where the program decides (XPUB manual).
+        drops: messages dropped, by reason.
+        sent_before, received_before: messages that passed through mailboxes this pipe had before these.
+    """
+
+    __slots__ = (
+        "connection", "drops", "inbound", "outbound", "peer", "preset_id", "readable", "received_before", "requested",
+        "sent_before", "subscriptions", "writable",
+    )  # fmt: skip
+
+    def __init__(self, inbound: Mailbox, outbound: Mailbox, peer: Peer) -> None:
+        self.inbound = inbound
+        self.outbound = outbound
+        self.peer = peer
+        self.connection: Connection | None = None
+        self.readable = False
+        self.writable = False
+        self.preset_id = b""
+        self.subscriptions: set[bytes] = set()
+        self.requested: set[bytes] = set()
+        self.drops: Counter[str] = Counter()
+        self.sent_before = self.received_before = 0
+
+    def take_inbound(self, mailbox: Mailbox) -> None:
+        """Receive from another mailbox (inproc, where it is shared with the peer of the moment)."""
+        self.received_before += self.inbound.passed
+        self.inbound = mailbox
+
+    def take_outbound(self, mailbox: Mailbox) -> None:
+        """Send into another mailbox."""
+        self.sent_before += self.outbound.passed
+        self.outbound = mailbox
+
+    def __repr__(self) -> str:
+        state = "connected" if self.connection is not None else "no connection"
+        return f"<Pipe to {self.peer.address or self.peer.endpoint}: {state}, {len(self.inbound)} in, {len(self.outbound)} out>"
