@@ -39,7 +39,8 @@ class Pipe:
         subscriptions: the topics its peer subscribed to, or was subscribed to by the program.
         requested: the topics its peer asked for, where the program decides (XPUB manual).
         drops: messages dropped, by reason.
-        sent_before, received_before: messages that passed through mailboxes this pipe had before these.
+        sent_before, received_before: messages that passed through mailboxes this pipe had before these, or that the
+            pattern took for itself.
     """
 
     __slots__ = (

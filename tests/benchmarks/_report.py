@@ -19,6 +19,8 @@ from ._scenario import MARK, Quantity
 WIDTH = 110
 _LABEL, _VALUE, _SPREAD, _CPU, _RATIO, _RATIO_SPREAD, _FLOOR, _TARGET = 23, 9, 21, 8, 8, 15, 14, 10
 
+_QUIET = 0.7  # a load average that leaves the figures alone
+
 
 # --- the machine ------------------------------------------------------------------------------------------------------
 
@@ -63,6 +65,9 @@ def render_machine(facts: Mapping[str, Any], rounds: int) -> str:
         f"median (min .. max) of {rounds} interleaved rounds; CPU s/M: of both ends, per million messages or trips",
         "ratio: the first line's figure divided by this line's, round by round",
     ]
+    if facts["load"] > _QUIET:
+        # The scheduler shares out a core by thread, so libraries with threads of their own suffer less from strangers.
+        lines.append("others are at work on this machine, which favours libraries with I/O threads: trust nothing")
     if rounds < 9:
         lines.append("fewer than 9 rounds: good for a look, not for a verdict")
     return "\n".join(wrapped for line in lines for wrapped in textwrap.wrap(line, WIDTH))

@@ -19,8 +19,9 @@ from itertools import cycle
 from ._scenario import Scenario
 
 # What a publisher sends before and after the traffic. A subscriber takes HELLO as a topic first, then its topics, then
-# READY: commands are handled in order, so who gets READY has all its topics at the publisher.
-HELLO, READY, END = b"~hello", b"~ready", b"~ready.end"
+# READY: commands are handled in order, so who gets READY has all its topics at the publisher. One byte each, because
+# a longer topic could make the matching of all the others dearer.
+HELLO, READY, END = b"~", b"!", b"!end"
 GREETINGS = frozenset({HELLO, READY})
 PAUSE = 0.005  # seconds between two greetings
 
@@ -112,9 +113,10 @@ class Run:
         count = self.scenario.chunk
         if self.scenario.subscriptions is None:
             return cycle([[self.message] * count])
-        messages = [topic.ljust(self.scenario.size, b".") for topic in _topics(100_000)]
-        # Chunks of one length: receivers count on it.
-        return cycle([messages[start : start + count] for start in range(0, len(messages) - count, count)])
+        topics = _topics(100_000)[:: 100_000 // self.scenario.published]
+        messages = [topic.ljust(self.scenario.size, b".") for topic in topics]
+        messages *= -(-count // len(messages))
+        return cycle([messages[start : start + count] for start in range(0, len(messages) - count + 1, count)])
 
     # --- receiving ----------------------------------------------------------------------------------------------------
 
@@ -218,7 +220,7 @@ class Run:
 
 
 def _topics(count: int) -> list[bytes]:
-    """*count* topics, a power of ten, of which each of the 100,000 messages matches exactly one."""
+    """*count* topics, a power of ten, of which each message matches exactly one."""
     width = len(str(count)) - 1
     return [b"%0*d" % (width, number) for number in range(count)]
 

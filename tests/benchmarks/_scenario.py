@@ -29,6 +29,7 @@ class Scenario:
         subscribers: SUB sockets, all in one process.
         subscriptions: topics of each subscriber, a power of ten; every message matches exactly one of them. None:
             the empty topic.
+        published: to how many topics the publisher of such messages publishes in turn.
         idle_peers: further peers of the receiving end that are connected and silent.
         eager_reads: trio_mq's option of that name.
         settings: what `hot_paths` changes inside trio_mq to see what it is worth: (module:NAME, value) pairs.
@@ -42,6 +43,7 @@ class Scenario:
     requests: bool = False
     subscribers: int = 1
     subscriptions: int | None = None
+    published: int = 100_000
     idle_peers: int = 0
     eager_reads: bool = True
     settings: tuple[tuple[str, float], ...] = ()

@@ -14,9 +14,6 @@ import trio
 
 import trio_mq
 
-# Marks this low keep work at the gateway, where whoever is free can have it, instead of in front of one server.
-FEW = 20
-
 
 async def serve(
     name: str, requests_at: str, results_at: str, work: float, *, task_status: trio.TaskStatus[trio.CancelScope]
@@ -26,10 +23,10 @@ async def serve(
     It then takes in nothing more, answers everything it has received, and returns. If the task itself is cancelled, the
     server vanishes with whatever it has.
     """
-    options = trio_mq.Options(receive_hwm=FEW, properties={"X-Server": name})
+    introduction = trio_mq.Options(properties={"X-Server": name})
     async with (
         trio_mq.Push(connect=results_at) as results,
-        trio_mq.Pull(connect=requests_at, options=options) as requests,
+        trio_mq.Pull(connect=requests_at, options=introduction) as requests,
     ):
 
         async def answer(number: bytes, player: bytes) -> None:

@@ -19,9 +19,11 @@ import trio
 import trio_mq
 from trio_mq import events
 
-from .game_server import FEW
 from .ledger import Ledger
 from .scoreboard import Scoreboard
+
+# Few, so that a server which is slow to take its requests is passed over, and one that goes takes few along.
+SEND_HWM = 20
 
 
 class Endpoints(NamedTuple):
@@ -35,18 +37,21 @@ class Endpoints(NamedTuple):
 TCP = Endpoints("tcp://127.0.0.1:*", "tcp://127.0.0.1:*", "tcp://127.0.0.1:*")
 
 
+def name_of(peer: trio_mq.Peer) -> str:
+    """What a game server calls itself, or its address."""
+    return peer.properties.get("X-Server", peer.address)
+
+
 class Roster:
     """Which game servers are there, as the monitor of the gateway's PUSH socket tells it.
 
     Attributes:
-        present: the servers that are connected, each with its name if it tells one (a pyzmq server cannot).
-        left: the servers that were connected once and are not now.
+        present: the servers that are connected, by the name they tell, or by address (a pyzmq server cannot tell one).
         dropped: requests that were still queued here for a server when it went, by server and reason.
     """
 
     def __init__(self) -> None:
-        self.present: dict[trio_mq.Peer, str] = {}
-        self.left: list[str] = []
+        self.present: set[str] = set()
         self.dropped: Counter[tuple[str, str]] = Counter()
         self._changed = trio.Event()
 
@@ -54,19 +59,15 @@ class Roster:
         """Take account of *event*."""
         match event:
             case events.HandshakeSucceeded(peer=peer):
-                self.present[peer] = self._name(peer)
-            case events.Disconnected(peer=peer) if peer in self.present:
-                self.left.append(self.present.pop(peer))
+                self.present.add(name_of(peer))
+            case events.Disconnected(peer=peer):
+                self.present.discard(name_of(peer))
             case events.Dropped(peer=trio_mq.Peer() as peer, reason=reason, count=count):
-                self.dropped[self._name(peer), reason] += count
+                self.dropped[name_of(peer), reason] += count
             case _:
                 return
         self._changed.set()
         self._changed = trio.Event()
-
-    @staticmethod
-    def _name(peer: trio_mq.Peer) -> str:
-        return peer.properties.get("X-Server", peer.address)
 
     async def wait_size(self, count: int) -> None:
         """Return when exactly *count* servers are there."""
@@ -135,7 +136,7 @@ class Gateway:
 async def open_gateway(bind: Endpoints = TCP, *, patience: float = 3.0) -> AsyncIterator[Gateway]:
     """A gateway bound to *bind*, in operation until the block is left."""
     async with (
-        trio_mq.Push(options=trio_mq.Options(send_hwm=FEW)) as requests,
+        trio_mq.Push(options=trio_mq.Options(send_hwm=SEND_HWM)) as requests,
         trio_mq.Pull() as results,
         trio_mq.Pub() as pub,
         trio.open_nursery() as nursery,

@@ -5,6 +5,7 @@ Text is made by plain functions; only `show` and `report` print.
 
 from __future__ import annotations
 
+import logging
 import shutil
 import sys
 from collections import Counter, deque
@@ -28,29 +29,57 @@ class Recent:
         self._samples: deque[tuple[float, Counter[str]]] = deque()
 
     def note(self, now: float, totals: Counter[str]) -> tuple[Counter[str], float]:
-        """Take note of *totals* of *now*; the growth over the last second or so, and the seconds it took."""
+        """Take note of *totals* of *now*; the growth over the last second (or a little more), and how long that was."""
         self._samples.append((now, totals.copy()))
-        while now - self._samples[0][0] > WINDOW:
+        while len(self._samples) > 2 and now - self._samples[1][0] >= WINDOW:
             self._samples.popleft()
         then, before = self._samples[0]
         return totals - before, now - then
 
 
+class LastWords(logging.Handler):
+    """Keeps the newest lines of trio_mq's log, where printing them would spoil the picture."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: deque[str] = deque(maxlen=3)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
 async def show(gateway: Gateway) -> None:
-    """Show the game until cancelled."""
-    live, began, recent = sys.stdout.isatty(), trio.current_time(), Recent()
-    height = 0
+    """Show the game until cancelled: a picture on a terminal, a line now and then elsewhere."""
+    recent, began = Recent(), trio.current_time()
+    if sys.stdout.isatty():
+        await _draw(gateway, recent, began)
     while True:
         now = trio.current_time()
         grown, seconds = recent.note(now, gateway.ledger.answered)
-        rate = grown.total() / seconds if seconds else 0.0
-        if live:
-            lines = list(screen(gateway, now - began, grown, rate))
+        print(line(gateway, now - began, _rate(grown, seconds)), flush=True)
+        await trio.sleep(LINE)
+
+
+async def _draw(gateway: Gateway, recent: Recent, began: float) -> None:
+    log, height = LastWords(), 0
+    logging.getLogger("trio_mq").addHandler(log)
+    try:
+        while True:
+            now = trio.current_time()
+            grown, seconds = recent.note(now, gateway.ledger.answered)
+            lines = [
+                *screen(gateway, now - began, grown, _rate(grown, seconds)),
+                *(f"  log         {said}" for said in log.lines),
+            ]
             print(redrawn(lines, height), end="", flush=True)
             height = len(lines)
-        else:
-            print(line(gateway, now - began, rate), flush=True)
-        await trio.sleep(REDRAW if live else LINE)
+            await trio.sleep(REDRAW)
+    finally:
+        logging.getLogger("trio_mq").removeHandler(log)
+
+
+def _rate(grown: Counter[str], seconds: float) -> float:
+    return grown.total() / seconds if seconds else 0.0
 
 
 def redrawn(lines: list[str], height: int) -> str:

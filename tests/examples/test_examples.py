@@ -73,4 +73,4 @@ def test_what_is_recent_is_what_grew_in_the_last_second() -> None:
     recent = terminal.Recent()
     recent.note(0.0, Counter(a=1))
     recent.note(0.5, Counter(a=10))
-    assert recent.note(1.25, Counter(a=15, b=2)) == (Counter(a=5, b=2), 0.75)
+    assert recent.note(1.75, Counter(a=15, b=2)) == (Counter(a=5, b=2), 1.25)

@@ -183,8 +183,9 @@ class Host:
         """Answer ZAP requests of this process: PLAIN with these user names and passwords, nobody else."""
         from zmq.auth.thread import ThreadAuthenticator
 
-        self._authenticator = ThreadAuthenticator(self._context)
-        self._authenticator.start()
+        if self._authenticator is None:
+            self._authenticator = ThreadAuthenticator(self._context)
+            self._authenticator.start()
         self._authenticator.configure_plain(domain="*", passwords=passwords)
 
     def do_reset(self) -> None:
@@ -192,8 +193,8 @@ class Host:
         for socket in list(self._sockets):
             self.do_close(socket, linger=0)
         if self._authenticator is not None:
-            self._authenticator.stop()
-            self._authenticator = None
+            # It is not stopped: its address in this process is free only some time later, and the next test wants it.
+            self.do_authenticate(passwords={})
 
 
 def main() -> None:

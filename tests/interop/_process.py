@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+import pytest
 import trio
 
 from ._messages import Frame, Seen, from_json, to_json
@@ -259,3 +260,11 @@ class Pool:
 def missing(library: str) -> bool:
     """Whether *library*, as `Peer` calls it, is not installed here."""
     return importlib.util.find_spec({"pyzmq": "zmq"}.get(library, library)) is None
+
+
+def require(library: str) -> None:
+    """Skip visibly when *library* is not installed, or fail where TRIO_MQ_REQUIRE_PEERS says that it must be."""
+    if missing(library):
+        if os.environ.get("TRIO_MQ_REQUIRE_PEERS") == "1":
+            pytest.fail(f"TRIO_MQ_REQUIRE_PEERS=1, but {library} is not installed")
+        pytest.skip(f"{library} is not installed: no real peer to judge us")

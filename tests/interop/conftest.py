@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-import os
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
@@ -15,7 +14,7 @@ from typing import Any
 import pytest
 import trio
 
-from ._process import Peer, Pool, missing
+from ._process import Peer, Pool, require
 
 HERE = Path(__file__).parent
 
@@ -63,14 +62,6 @@ def start_peer(peer_pool: Pool) -> Iterator[Callable[[str], Peer]]:
     with contextlib.ExitStack() as stack:
         for peer in lent:
             stack.callback(peer_pool.take_back, peer)
-
-
-def require(library: str) -> None:
-    """Skip visibly when *library* is not installed, or fail where TRIO_MQ_REQUIRE_PEERS says that it must be."""
-    if missing(library):
-        if os.environ.get("TRIO_MQ_REQUIRE_PEERS") == "1":
-            pytest.fail(f"TRIO_MQ_REQUIRE_PEERS=1, but {library} is not installed")
-        pytest.skip(f"{library} is not installed: no real peer to judge us")
 
 
 @pytest.fixture

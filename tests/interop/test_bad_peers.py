@@ -153,6 +153,7 @@ async def test_a_breach_in_traffic_ends_that_session_and_says_why(
         assert lost.peer.address == peer.address
         await peer.read_to_end()
     assert re.search(f"{re.escape(lost.peer.address)}.*{re.escape(str(lost.error))}", caplog.text)
+    await until(lambda: scene.ours.socket.statistics().endpoints[0].failures == 1)
     await scene.bystander_is_served()
     assert scene.ours.receive_nowait() is None
 
@@ -167,7 +168,9 @@ HALVES = {
 
 @pytest.mark.parametrize("name", HALVES)
 @pytest.mark.parametrize("leave", [RawPeer.finish, RawPeer.reset])
-async def test_half_a_message_of_a_peer_that_goes_is_never_delivered(name: str, leave: Act, scene: Scene) -> None:
+async def test_half_a_message_of_a_peer_that_goes_is_never_delivered_but_told(
+    name: str, leave: Act, scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
     async with raw_connect(scene.endpoint) as peer:
         await peer.handshake(b"PUSH")
         await peer.send(frame(b"whole"))
@@ -175,7 +178,11 @@ async def test_half_a_message_of_a_peer_that_goes_is_never_delivered(name: str, 
         await peer.send(HALVES[name])
         address = peer.address
         await leave(peer)
-    assert (await scene.watch.next(Disconnected)).peer.address == address
+    lost = await scene.watch.next(Disconnected)
+    assert lost.peer.address == address
+    assert lost.error is not None
+    assert re.search(f"{re.escape(address)}.*{re.escape(str(lost.error))}", caplog.text)
+    await until(lambda: scene.ours.socket.statistics().endpoints[0].failures == 1)
     await scene.bystander_is_served()
     assert scene.ours.receive_nowait() is None
 
@@ -196,6 +203,18 @@ async def test_a_reply_of_the_wrong_shape_ends_the_session_and_not_the_req(endpo
             await peer.handshake(b"ROUTER", b"")
 
 
+async def test_what_a_peer_sent_before_it_left_is_received_after(scene: Scene, pyzmq: Peer) -> None:
+    theirs = await pyzmq.open("PUSH")
+    await theirs.connect(scene.endpoint)
+    for number in range(100):
+        await theirs.send([b"%d" % number])
+    await theirs.close(linger=-1)
+    await scene.watch.next(Disconnected)
+    for number in range(100):
+        assert await scene.ours.receive() == [b"%d" % number]
+    await scene.bystander_is_served()
+
+
 # ---- libzmq peers of the wrong kind
 
 WRONG_PAIRS = [("PULL", "SUB"), ("PUB", "PUSH"), ("REP", "ROUTER"), ("PAIR", "DEALER"), ("REQ", "DEALER")]
@@ -212,17 +231,10 @@ async def test_a_libzmq_peer_of_the_wrong_type_is_refused_at_both_ends(
         await join(binder, connecter, endpoint_of("tcp"))
         error = (await watch.next(HandshakeFailed)).error
         assert isinstance(error, HandshakeError)
+        # libzmq closes without a word, often before its READY has told us what it is; what is known is said.
+        assert "socket type" in str(error)
+        assert our_kind in str(error)
         await theirs.wait_event("HANDSHAKE_FAILED_PROTOCOL", "HANDSHAKE_FAILED_NO_DETAIL", "DISCONNECTED")
-
-
-async def test_a_wrong_type_is_called_by_its_name(pyzmq: Peer, endpoint_of: EndpointOf) -> None:
-    theirs = await pyzmq.open("SUB")
-    async with open_ours("PULL") as ours, watching(ours) as watch:
-        await join(ours, theirs, endpoint_of("tcp"))
-        error = (await watch.next(HandshakeFailed)).error
-        assert isinstance(error, SocketTypeMismatchError)
-        assert "SUB" in str(error)
-        assert "PULL" in str(error)
 
 
 # ---- bad listeners that we dial

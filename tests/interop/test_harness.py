@@ -11,7 +11,7 @@ from ._cases import EndpointOf
 from ._dialogues import DIALOGUES, FIRST_ROUTER, SECOND_ROUTER
 from ._ends import join
 from ._messages import Digest, Pattern, as_seen
-from ._process import Peer, PeerCrashedError, PeerError
+from ._process import Peer, PeerCrashedError, PeerError, require
 from ._raw import SIGNATURE, command, frame, greeting, message, raw_connect, raw_listen, ready
 from ._relay import Relayed, relay_to
 
@@ -126,3 +126,14 @@ async def test_a_frozen_peer_is_silent_until_it_thaws(pyzmq: Peer) -> None:
         assert not answers
         pyzmq.thaw()
     assert answers
+
+
+def test_a_missing_peer_is_a_visible_skip_and_a_failure_where_peers_are_required(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("TRIO_MQ_REQUIRE_PEERS", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="jeromq is not installed"):
+        require("jeromq")
+    monkeypatch.setenv("TRIO_MQ_REQUIRE_PEERS", "1")
+    with pytest.raises(pytest.fail.Exception, match="jeromq is not installed"):
+        require("jeromq")

@@ -131,7 +131,7 @@ async def test_a_3_1_publisher_is_subscribed_to_by_commands(meet: Meet) -> None:
 
 @pytest.mark.parametrize("version", [(2, 0), (3, 2), (3, 255), (4, 0), (255, 7)], ids=str)
 async def test_a_newer_version_is_spoken_to_in_ours(version: tuple[int, int]) -> None:
-    """37/ZMTP: "A peer SHALL accept higher protocol versions as valid."; and libzmq takes 2 for one of them."""
+    """37/ZMTP: a peer "SHALL accept higher protocol versions as valid"; and libzmq takes 2 for one of them."""
     async with open_ours("PULL") as ours, we_bind(ours) as peer:
         major, minor = version
         await peer.send(greeting(minor, major=major), ready(b"PUSH"))
@@ -236,7 +236,7 @@ async def everybody(request: trio_mq.AuthenticationRequest) -> str:
     ids=["PLAIN-server", "PLAIN-client", "NULL-authenticator"],
 )
 async def test_where_somebody_checks_who_comes_a_2_0_peer_is_refused(options: Options) -> None:
-    """Else a peer could get round the check by claiming to be old (37/ZMTP, on down-grade attacks)."""
+    """Else a peer could get round the check by claiming to be old; libzmq refuses it, too."""
     async with open_ours("PULL", options) as ours, watching(ours) as watch, we_bind(ours) as peer:
         await peer.send(SIGNATURE, bytes([1, 8]), frame(b""), frame(b"smuggled"))
         assert isinstance((await watch.next(HandshakeFailed)).error, VersionMismatchError)

@@ -22,7 +22,7 @@ from ._dialogues import DIALOGUES
 from ._ends import join, open_ours
 from ._messages import Pattern
 from ._process import DEADLINE, Peer
-from ._raw import command, greeting, raw_connect
+from ._raw import command, frame, greeting, raw_connect, ready
 from ._watch import watching
 
 
@@ -88,7 +88,7 @@ async def test_their_server_refuses_our_bad_credentials_for_good(
         await theirs.wait_event("HANDSHAKE_FAILED_AUTH")
         with trio.fail_after(DEADLINE), pytest.raises(AuthenticationError):
             await ours.socket.wait_connected()
-        assert [peer.state for peer in ours.socket.statistics().peers] == ["failed"]
+        assert [each.state for each in ours.socket.statistics().endpoints] == ["failed"]
 
 
 @pytest.mark.parametrize("transport", ["tcp", "ipc"])
@@ -99,7 +99,6 @@ async def test_our_server_refuses_their_bad_credentials_and_nobody_else(
     async with open_ours("ROUTER", SERVER) as ours, watching(ours) as watch:
         endpoint = await join(ours, good, endpoint_of(transport))
         await DIALOGUES["DEALER", "ROUTER"](good, ours, [Pattern(300)])
-        await bad.send([b"let me in"])
         await bad.connect(endpoint)
         failed = await watch.next(HandshakeFailed)
         assert isinstance(failed.error, AuthenticationError)
@@ -109,7 +108,6 @@ async def test_our_server_refuses_their_bad_credentials_and_nobody_else(
         await bad.wait_event("HANDSHAKE_FAILED_AUTH", "HANDSHAKE_FAILED_PROTOCOL")
         await DIALOGUES["DEALER", "ROUTER"](good, ours, [Pattern(300)])
         assert "DISCONNECTED" not in await good.events()
-        assert ours.receive_nowait() is None
 
 
 async def test_our_server_tells_a_refused_peer_before_it_closes(endpoint_of: EndpointOf) -> None:
@@ -118,8 +116,11 @@ async def test_our_server_tells_a_refused_peer_before_it_closes(endpoint_of: End
             await peer.send(greeting(mechanism=b"PLAIN"))
             # 37/ZMTP and 24/PLAIN: the server says as-server = 1.
             assert (await peer.read(64))[12:33] == b"PLAIN".ljust(20, b"\0") + b"\1"
-            await peer.send(command(b"HELLO", b"\x05admin\x06sesame"))
+            hello = command(b"HELLO", b"\x05admin\x06sesame")
+            # What follows without waiting for an answer is what a peer would try that hopes to slip in.
+            await peer.send(hello, command(b"INITIATE", ready(b"DEALER")[8:]), frame(b"smuggled"))
             assert await peer.read_to_end() == command(b"ERROR", b"\x03400")
+        assert ours.receive_nowait() is None
 
 
 async def test_an_authenticator_that_fails_refuses_and_the_socket_goes_on(pyzmq: Peer, endpoint_of: EndpointOf) -> None:
@@ -127,14 +128,17 @@ async def test_an_authenticator_that_fails_refuses_and_the_socket_goes_on(pyzmq:
         return {"admin": "user-1"}[request.username]
 
     good = await pyzmq.open("DEALER", **THEIR_CLIENT)
-    stranger = await pyzmq.open("DEALER", PLAIN_USERNAME=b"stranger", PLAIN_PASSWORD=b"x")
     options = Options(security=Plain(server=True), authenticator=broken_for_strangers)
     async with open_ours("ROUTER", options) as ours, watching(ours) as watch:
         endpoint = await ours.bind(endpoint_of("tcp"))
-        await stranger.connect(endpoint)
+        async with raw_connect(endpoint) as stranger:
+            await stranger.send(greeting(mechanism=b"PLAIN"), command(b"HELLO", b"\x08stranger\x01x"))
+            await stranger.read(64)
+            # 27/ZAP: 500 is the status of an authenticator that is broken.
+            assert await stranger.read_to_end() == command(b"ERROR", b"\x03500")
         error = (await watch.next(HandshakeFailed)).error
-        assert isinstance(error, AuthenticationError)
-        assert error.status == "500"
+        assert isinstance(error, HandshakeError)
+        assert "KeyError" in str(error)
         await good.connect(endpoint)
         await DIALOGUES["DEALER", "ROUTER"](good, ours, [Pattern(300)])
 

@@ -17,5 +17,7 @@ PAIRS = [("PUSH", "PULL"), ("REQ", "REP"), ("PUB", "SUB")]
 async def test_a_pair_talks(case: Case, pyomq: Peer, endpoint_of: EndpointOf) -> None:
     theirs = await pyomq.open(case.theirs)
     async with open_ours(case.ours) as ours:
-        messages: list[list[Frame]] = [*([Pattern(size)] for size in SIZES[:-1]), MULTIPART]
-        await case.play(DIALOGUES[case.first, case.second], ours, theirs, endpoint_of(case.transport), messages)
+        messages: list[list[Frame]] = [[Pattern(size)] for size in SIZES[:-1]]
+        await case.play(
+            DIALOGUES[case.first, case.second], ours, theirs, endpoint_of(case.transport), [*messages, MULTIPART]
+        )

@@ -29,16 +29,16 @@ WHERE = "inproc://here"
 
 async def cancelled_while_waiting(function: Callable[..., Awaitable[Any]], *args: Any) -> None:
     """Call and await, and cancel when it waits; fail if it does not."""
-    with trio.CancelScope() as scope:
-        async with trio.open_nursery() as nursery:
+    scope = trio.CancelScope()
 
-            async def call() -> None:
-                with scope:
-                    await function(*args)
+    async def call() -> None:
+        with scope:
+            await function(*args)
 
-            nursery.start_soon(call)
-            await trio.testing.wait_all_tasks_blocked()
-            scope.cancel()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call)
+        await trio.testing.wait_all_tasks_blocked()
+        scope.cancel()
     assert scope.cancelled_caught, "it did not wait"
 
 
@@ -240,12 +240,13 @@ async def test_in_a_cancelled_scope_send_many_takes_nothing_and_receive_many_giv
         assert await pull.receive_many() == [b"there"]
 
 
-@pytest.mark.parametrize("type_", [Push, Dealer, Req])
-async def test_a_cancelled_wait_for_a_first_peer_changes_nothing(type_: Any, autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize(("type_", "peer"), [(Push, Pull), (Dealer, Dealer), (Req, Rep)], ids=lambda cls: cls.__name__)
+async def test_a_cancelled_wait_for_a_first_peer_changes_nothing(
+    type_: Any, peer: Any, autojump_clock: MockClock
+) -> None:
     async with type_(bind=WHERE, options=BRIEF) as socket:
         await cancelled_while_waiting(socket.send, b"nobody")
         await cancelled_while_waiting(socket.wait_connected)
-        peer = {Push: Pull, Dealer: Dealer, Req: Rep}[type_]
         async with peer(connect=WHERE) as other:
             await socket.wait_connected()
             await socket.send(b"somebody")
@@ -272,8 +273,16 @@ async def test_a_cancelled_iteration_can_be_taken_up_again(autojump_clock: MockC
 
 async def test_the_late_reply_to_a_cancelled_request_reaches_nobody(autojump_clock: MockClock) -> None:
     async with Rep(bind=WHERE) as rep, Req(connect=WHERE) as req:
-        await cancelled_while_waiting(req.request, b"cancelled")
-        assert await rep.receive() == b"cancelled"
+        scope = trio.CancelScope()
+
+        async def ask() -> None:
+            with scope:
+                await req.request(b"cancelled")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            assert await rep.receive() == b"cancelled"
+            scope.cancel()
         async with trio.open_nursery() as nursery:
 
             async def answer() -> None:
@@ -306,16 +315,16 @@ async def test_towards_a_router_without_ids_a_late_reply_reaches_nobody_either(e
             Router(bind=endpoint, options=BRIEF) as router,
             Req(connect=router.last_endpoint, options=BRIEF) as req,
         ):
-            with trio.CancelScope() as scope:
-                async with trio.open_nursery() as nursery:
+            scope = trio.CancelScope()
 
-                    async def ask() -> None:
-                        with scope:
-                            await req.request(b"cancelled")
+            async def ask() -> None:
+                with scope:
+                    await req.request(b"cancelled")
 
-                    nursery.start_soon(ask)
-                    old_id, *_ = await router.receive_multipart()
-                    scope.cancel()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ask)
+                old_id, *_ = await router.receive_multipart()
+                scope.cancel()
             async with trio.open_nursery() as nursery:
 
                 async def answer() -> None:
@@ -467,13 +476,12 @@ async def test_a_cancelled_unbind_or_disconnect_is_done(endpoint: str) -> None:
     with trio.fail_after(5):
         async with Pull(bind=endpoint) as pull, Push(connect=pull.last_endpoint, options=BRIEF) as push:
             where = pull.last_endpoint or ""
-            for call in (lambda: push.disconnect(where), lambda: pull.unbind(where)):
+            for call in (push.disconnect, pull.unbind):
                 with trio.CancelScope() as scope:
                     scope.cancel()
-                    await call()
+                    await call(where)
             assert (pull.endpoints, push.endpoints) == ((), ())
-            async with Pull(bind=where):
-                pass
+            assert not pull.statistics().peers
 
 
 async def test_a_cancelled_flush_changes_nothing(autojump_clock: MockClock) -> None:
@@ -588,12 +596,15 @@ UNDER_LOAD = textwrap.dedent(
         time.sleep(after)
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
-    for round, after in enumerate(MOMENTS):
+    async def interrupted_load(thread):
+        thread.start()
+        await load()
+
+    for after in MOMENTS:
         before = len(os.listdir("/proc/self/fd"))
         thread = threading.Thread(target=interrupt, args=(after,))
-        thread.start()
         try:
-            trio.run(load)
+            trio.run(interrupted_load, thread)
         except BaseException as exc:
             assert only_keyboard_interrupts(exc), repr(exc)
         else:

@@ -17,11 +17,11 @@ def new_endpoint(transport: str, tmp_path: Path) -> Callable[[], str]:
     """Makes endpoints to bind, a different one at each call."""
     numbers = itertools.count()
     templates = {
-        "tcp": lambda number: "tcp://127.0.0.1:*",
-        "ipc": lambda number: f"ipc://{tmp_path}/{number}",
-        "inproc": lambda number: f"inproc://{tmp_path.name}/{number}",
+        "tcp": "tcp://127.0.0.1:*",
+        "ipc": f"ipc://{tmp_path}/{{}}",
+        "inproc": f"inproc://{tmp_path.name}/{{}}",
     }
-    return lambda: templates[transport](next(numbers))
+    return lambda: templates[transport].format(next(numbers))
 
 
 @pytest.fixture

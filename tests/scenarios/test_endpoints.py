@@ -35,9 +35,10 @@ async def test_the_last_endpoint_is_the_one_bound_last_as_it_can_be_connected_to
     new_endpoint: Callable[[], str],
 ) -> None:
     router = Router()
-    assert router.last_endpoint is None
+    seen = [router.last_endpoint]
     async with router:
-        assert router.last_endpoint is None
+        seen.append(router.last_endpoint)
+        assert seen == [None, None]
         resolved = [await router.bind(new_endpoint()) for _ in range(2)]
         assert router.last_endpoint == resolved[1]
         assert router.endpoints == tuple(resolved)
@@ -96,11 +97,9 @@ async def test_a_wildcard_is_resolved_connected_to_disconnected_and_unbound(
 async def test_unbind_takes_the_form_that_was_given_too(endpoint: str, transport: str) -> None:
     given = "ipc://*" if transport == "ipc" else endpoint
     async with Rep() as rep:
-        resolved = await rep.bind(given)
-        assert resolved != given
+        assert await rep.bind(given) != given
         await rep.unbind(given)
-        async with Rep(bind=resolved):
-            pass
+        assert rep.endpoints == ()
 
 
 @over(*NETWORK)
@@ -121,7 +120,7 @@ async def test_unbind_cuts_the_connections_that_came_through_it_and_no_others(ne
 @over(*EVERYWHERE)
 async def test_after_disconnect_nothing_more_is_sent_there(endpoint: str, new_endpoint: Callable[[], str]) -> None:
     async with Pull(bind=endpoint) as left, Pull(bind=new_endpoint()) as right:
-        async with Push(connect=[left.last_endpoint, right.last_endpoint]) as push:
+        async with Push(connect=[*left.endpoints, *right.endpoints]) as push:
             await push.wait_connected(2)
             await push.disconnect(left.last_endpoint or "")
             for _ in range(4):

@@ -22,7 +22,7 @@ def dead_endpoint(transport: str, new_endpoint: Callable[[], str]) -> str:
 @over(*EVERYWHERE)
 async def test_by_default_half_of_the_work_waits_for_a_dead_endpoint(endpoint: str, dead_endpoint: str) -> None:
     async with Pull(bind=endpoint) as pull:
-        async with Push(connect=[dead_endpoint, pull.last_endpoint], options=Options(linger=0)) as push:
+        async with Push(connect=[dead_endpoint, *pull.endpoints], options=Options(linger=0)) as push:
             for _ in range(10):
                 await push.send(b"Hello")
             assert await take(pull, 5) == [[b"Hello"]] * 5
@@ -34,7 +34,7 @@ async def test_by_default_half_of_the_work_waits_for_a_dead_endpoint(endpoint: s
 @over(*EVERYWHERE)
 async def test_with_immediate_all_work_goes_where_somebody_is(endpoint: str, dead_endpoint: str) -> None:
     async with Pull(bind=endpoint) as pull:
-        async with Push(connect=[dead_endpoint, pull.last_endpoint], options=Options(immediate=True, linger=0)) as push:
+        async with Push(connect=[dead_endpoint, *pull.endpoints], options=Options(immediate=True, linger=0)) as push:
             for _ in range(10):
                 await push.send(b"Hello")
             assert await take(pull, 10) == [[b"Hello"]] * 10

@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+import pytest
 import trio
 import trio.testing
 
-from trio_mq import Dealer, Options, Pair, Pub, Pull, Push, Rep, Req, Router, Sub, XPub, XSub, proxy
+from trio_mq import Dealer, Options, Pair, Pub, Pull, Push, Rep, Req, Router, StateError, Sub, XPub, XSub, proxy
 
 from .kit import EVERYWHERE, over, take, until, waiting
 
@@ -142,3 +143,23 @@ async def test_both_directions_run_at_once(endpoint: str, new_endpoint: Callable
                 assert await take(left, 500) == [[b"right"]] * 500
                 assert await take(right, 500) == [[b"left"]] * 500
             assert waiting(left) == waiting(right) == []
+
+
+@over("inproc")
+async def test_a_side_that_is_closed_ends_the_proxy_plainly(endpoint: str, new_endpoint: Callable[[], str]) -> None:
+    async with Router(bind=endpoint) as front, Dealer(bind=new_endpoint()) as back, trio.open_nursery() as nursery:
+
+        async def run() -> None:
+            with pytest.raises(trio.ClosedResourceError):
+                await proxy(front, back)
+
+        nursery.start_soon(run)
+        await trio.testing.wait_all_tasks_blocked()
+        await back.aclose()
+
+
+@over("inproc")
+async def test_sockets_that_have_nothing_to_pass_on_are_refused(endpoint: str, new_endpoint: Callable[[], str]) -> None:
+    async with Pull(bind=endpoint) as front, Pull(bind=new_endpoint()) as back:
+        with pytest.raises(StateError, match="Pull"):
+            await proxy(front, back)

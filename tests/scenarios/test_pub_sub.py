@@ -168,7 +168,7 @@ async def test_a_connecting_publisher_reaches_bound_subscribers(endpoint: str) -
 async def test_a_subscriber_hears_several_publishers(endpoint: str, new_endpoint: object) -> None:
     assert callable(new_endpoint)
     async with Pub(bind=endpoint) as one, Pub(bind=new_endpoint()) as two:
-        async with Sub(connect=[one.last_endpoint, two.last_endpoint], topics=b"") as sub:
+        async with Sub(connect=[*one.endpoints, *two.endpoints], topics=b"") as sub:
             await one.wait_subscribed()
             await two.wait_subscribed()
             await one.send(b"one")
@@ -181,7 +181,7 @@ async def test_a_cancelled_topic_disturbs_no_message_of_another(endpoint: str, n
     """Its own unread messages may come or not; on inproc, one queue of two shrinks while a batch is taken of both."""
     assert callable(new_endpoint)
     async with Pub(bind=endpoint) as one, Pub(bind=new_endpoint()) as two:
-        async with Sub(connect=[one.last_endpoint, two.last_endpoint], topics=[b"a", b"b"]) as sub:
+        async with Sub(connect=[*one.endpoints, *two.endpoints], topics=[b"a", b"b"]) as sub:
             await one.wait_subscribed(b"b")
             await two.wait_subscribed(b"b")
             await one.send_many([b"a1", b"a2", b"b1"])

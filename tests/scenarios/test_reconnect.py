@@ -117,8 +117,8 @@ async def test_without_retry_one_failure_is_the_end_of_it(endpoint: str) -> None
     async with Push(options=Options(retry=False, linger=0)) as push, push.monitor() as story:
         push.connect(where)
         await event_of(story, DialFailed)
-        await until(lambda: [peer.state for peer in push.statistics().peers] == ["failed"])
-        assert isinstance(push.statistics().peers[0].last_error, OSError)
+        await until(lambda: [each.state for each in push.statistics().endpoints] == ["failed"])
+        assert isinstance(push.statistics().endpoints[0].last_error, OSError)
         async with Pull(bind=where), Push(connect=where) as other:
             await other.wait_connected()
             assert ready_peers(push) == 0
@@ -141,7 +141,7 @@ async def test_retry_may_depend_on_what_went_wrong(endpoint: str) -> None:
             await event_of(story, Disconnected)
             await event_of(story, RetryIn)
             await event_of(story, DialFailed)
-            await until(lambda: [peer.state for peer in push.statistics().peers] == ["failed"])
+            await until(lambda: [each.state for each in push.statistics().endpoints] == ["failed"])
         assert isinstance(asked[-1], OSError)
 
 

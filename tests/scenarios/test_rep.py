@@ -108,7 +108,7 @@ async def test_requests_are_answered_in_any_order(endpoint: str) -> None:
             if len(held) == 3:
                 break
         for request in reversed(held):
-            await request.reply(request.message + b"!")
+            await request.reply(request.frames[0] + b"!")
         with pytest.raises(StateError):
             await held[0].reply(b"again")
         assert [await req.receive() for req in reqs] == [b"0!", b"1!", b"2!"]

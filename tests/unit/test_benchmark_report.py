@@ -307,13 +307,20 @@ def test_every_row_fits_the_width() -> None:
     assert len(render_header()) <= WIDTH
 
 
+FACTS = {
+    "date": "2020-01-01", "processor": "p", "cores": 2, "system": "s", "load": 0.0, "python": "3", "pinned": "no",
+    "versions": {},
+}  # fmt: skip
+
+
 def test_the_head_says_when_there_are_too_few_rounds_for_a_verdict() -> None:
-    facts = {
-        "date": "2020-01-01", "processor": "p", "cores": 2, "system": "s", "load": 0.0, "python": "3", "pinned": "no",
-        "versions": {},
-    }  # fmt: skip
-    assert "fewer than 9 rounds" in render_machine(facts, 8)
-    assert "fewer than 9 rounds" not in render_machine(facts, 9)
+    assert "fewer than 9 rounds" in render_machine(FACTS, 8)
+    assert "fewer than 9 rounds" not in render_machine(FACTS, 9)
+
+
+def test_the_head_warns_of_a_machine_that_is_not_quiet() -> None:
+    assert "others are at work" in render_machine({**FACTS, "load": 3.0}, 9)
+    assert "others are at work" not in render_machine(FACTS, 9)
 
 
 def test_the_json_has_every_run_and_every_verdict() -> None:

@@ -429,6 +429,28 @@ def test_two_plain_clients_and_two_plain_servers_get_nowhere() -> None:
     assert events == others == []
 
 
+def test_nobody_gets_past_plain_without_its_hello() -> None:
+    initiate = zmtp.encode_command(zmtp.Initiate({"Socket-Type": b"DEALER"}))
+    with pytest.raises(RemoteProtocolError, match="HELLO was due"):
+        plain_server().receive(GREETING_PLAIN + initiate)
+
+
+def test_a_plain_client_takes_no_ready_before_its_welcome() -> None:
+    with pytest.raises(RemoteProtocolError, match="WELCOME was due"):
+        plain_client().receive(GREETING_PLAIN + bytes.fromhex(READY["ROUTER"]))
+
+
+def test_nothing_the_peer_sends_answers_the_question_about_it() -> None:
+    server = plain_server()
+    hello = zmtp.encode_command(zmtp.Hello(b"admin", b"guess"))
+    initiate = zmtp.encode_command(zmtp.Initiate({"Socket-Type": b"DEALER"}))
+    assert server.receive(GREETING_PLAIN + hello + initiate) == [AuthenticationNeeded("PLAIN", "admin", "guess")]
+    server.data_to_send()
+    assert server.receive(initiate) == []
+    assert server.data_to_send() == b""
+    assert server.peer is None
+
+
 def test_no_password_shows_in_an_error_a_repr_or_an_event() -> None:
     hello = bytes.fromhex("04130548454c4c4f0561646d696e06736563726574")
     server = plain_server()

@@ -185,9 +185,10 @@ def test_a_frame_above_the_limit_is_refused_by_its_header_alone(limit: int, befo
     good: list[Payload] = [bytes(limit), [bytes(limit), b""]]
     assert decode(zmtp.encode(good), decoder=decoder) == good
     for message in (bytes(limit + 1), [bytes(limit + 1), b""]):
-        header = zmtp.interleave([message])[0]
-        with pytest.raises(RemoteProtocolError, match="longer"):
-            decode(before + header, decoder=Decoder(limit))
+        header, body = zmtp.interleave([message])[:2]
+        for wire in (before + header, before + header + body):
+            with pytest.raises(RemoteProtocolError, match="longer"):
+                decode(wire, decoder=Decoder(limit))
 
 
 def test_the_limit_is_about_each_frame_not_the_message() -> None:

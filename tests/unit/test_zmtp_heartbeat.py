@@ -122,6 +122,15 @@ def test_a_ping_without_a_ttl_starts_nothing() -> None:
     assert run(heartbeat, 0.0, 100.0) == []
 
 
+def test_a_ping_without_a_ttl_takes_an_earlier_one_back_even_while_paused() -> None:
+    heartbeat = Heartbeat()
+    heartbeat.paused = True
+    heartbeat.peer_ttl(2.0)
+    heartbeat.tick(0.0)
+    heartbeat.peer_ttl(0.0)
+    assert "expired" not in {action for _, action in run(heartbeat, 1.0, 10.0)}
+
+
 def test_while_paused_nobody_expires() -> None:
     heartbeat = Heartbeat(2.0, timeout=0.5)
     run(heartbeat, 0.0, 2.0)

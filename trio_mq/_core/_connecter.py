@@ -10,6 +10,7 @@ from trio.lowlevel import enable_ki_protection
 
 from .._errors import AuthenticationError
 from .._events import Connected, Dialling, DialFailed, RetryIn
+from .._mailbox import Mailbox
 from .._options import Options
 from .._pipe import Pipe
 from .._transports import Link, StreamTransport
@@ -67,11 +68,11 @@ class DialledSession(StreamSession):
         """Begin to dial, in the background."""
         self._routing_id = routing_id
         if self.persistent:
-            self.open_pipe(routing_id)
+            self.home.connected(self.open_pipe())
         self.scope = self.home.reactor.start(self.run)
 
-    def open_pipe(self, routing_id: bytes = b"") -> Pipe:
-        return super().open_pipe(routing_id or self._routing_id)
+    def open_pipe(self, mailboxes: tuple[Mailbox, Mailbox] | None = None, routing_id: bytes = b"") -> Pipe:
+        return super().open_pipe(mailboxes, routing_id or self._routing_id)
 
     @enable_ki_protection
     async def run(self) -> None:

@@ -19,6 +19,7 @@ reading while it has none; nothing is ever dropped on the receiving side.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from enum import Enum
 from typing import Any, Protocol
@@ -339,6 +340,7 @@ class Engine:
             if messages:
                 self._received = True
                 accepted = pattern.accept(self.pipe, messages)
+                self.pipe.received_before += len(messages) - len(accepted)
                 if accepted:
                     inbound.put_all(accepted)
             if command is not None:
@@ -354,7 +356,8 @@ class Engine:
 
     def _pause(self, paused: bool) -> None:
         self.heartbeat.paused = paused
-        self._host.timers.changed()
+        if paused and self.heartbeat.next_deadline < math.inf:
+            self._host.timers.changed()
 
     def _obey(self, body: bytes) -> None:
         match parse_command(body):

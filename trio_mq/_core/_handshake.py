@@ -35,7 +35,7 @@ def new_connection(socket_type: str, options: Options, link: Link, *, accepting:
         properties=options.properties,
         mechanism=_mechanism(options),
         accepting=accepting,
-        authenticate=options.authenticator is not None and accepting,
+        authenticate=options.authenticator is not None,
         peer_address=link.peer_address,
         max_message_size=options.max_message_size,
         max_frames=options.max_frames,

@@ -118,9 +118,10 @@ class Reporter:
     def _write_line(self, event: Event) -> None:
         match event:
             case HandshakeFailed(error=error, address=address):
-                _log.warning("%s: handshake with %s failed: %s", self._name, address or event.endpoint, error)
+                _log.log(_level(error), "%s: handshake with %s failed: %s", self._name, address or event.endpoint, error)
             case Disconnected(error=error, peer=peer) if error is not None:
-                _log.warning("%s: connection to %s ended: %s", self._name, peer.address or event.endpoint, error)
+                where = peer.address or event.endpoint
+                _log.log(_level(error), "%s: connection to %s ended: %s", self._name, where, error)
             case DialFailed(error=error):
                 _log.info("%s: cannot connect to %s: %s", self._name, event.endpoint, error)
             case AcceptFailed(error=error) | BindFailed(error=error):
@@ -170,3 +171,6 @@ class Reporter:
             channel.end()
 
 
+def _level(error: Exception) -> int:
+    """A peer that goes is everyday life; one that breaks rules, or agrees to nothing, is worth a look."""
+    return logging.INFO if isinstance(error, OSError) else logging.WARNING

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from .._events import Dialling, HandshakeFailed, Listening, Unbound
-from .._mailbox import Mailbox
+from .._mailbox import Mailbox, combined_mark
 from .._message import Peer
 from .._options import Options
 from .._pipe import Connection, Pipe
@@ -23,13 +23,14 @@ class PartySession(Session):
         super().__init__(home, endpoint, options)
         self._lasting = lasting and not options.immediate
         self._routing_id = b""
+        self._peer_options: Options | None = None
         self.attachment: Attachment | None = None
 
     def start(self, transport: MessageTransport, address: Any, routing_id: bytes) -> None:
         """Connect; the peer may come now or later."""
         self._routing_id = routing_id
         if self._lasting:
-            self.open_pipe(routing_id)
+            self.home.connected(self.open_pipe(routing_id=routing_id))
         self.home.reporter.report(Dialling(endpoint=self.endpoint))
         self.attachment = transport.attach(address, lambda: self, binding=False)
 
@@ -38,13 +39,16 @@ class PartySession(Session):
         return super().undelivered() if self.pipe is not None and self.pipe.connection is None else 0
 
     def delivered(self, pipe: Pipe) -> Callable[[], bool]:
-        return lambda: True
+        return lambda: not self.undelivered()
 
     def change_marks(self, pipe: Pipe, options: Options) -> None:
-        """Marks of a mailbox that two sockets share are settled when they join."""
         self.options = replace(self.options, send_hwm=options.send_hwm, receive_hwm=options.receive_hwm)
-        if pipe.connection is None:
+        theirs = self._peer_options
+        if theirs is None:
             super().change_marks(pipe, options)
+        else:
+            pipe.inbound.set_mark(combined_mark(theirs.send_hwm, options.receive_hwm))
+            pipe.outbound.set_mark(combined_mark(options.send_hwm, theirs.receive_hwm))
 
     def close(self) -> None:
         if not self.ended.is_set():
@@ -78,20 +82,29 @@ class PartySession(Session):
     def waiting(self) -> tuple[list[Any], list[Any]]:
         return ([], []) if self.pipe is None else (self.pipe.inbound.items, self.pipe.outbound.items)
 
-    def join(self, inbound: Mailbox, outbound: Mailbox, connection: Connection, peer: Peer) -> None:
-        pipe = self.pipe or self.open_pipe(self._routing_id)
-        self.home.revoke_turns()
-        pipe.take_inbound(inbound)
-        pipe.take_outbound(outbound)
-        self.home.hook(pipe)
-        inbound.refine = partial(self.home.pattern.accept, pipe)
+    def join(
+        self, inbound: Mailbox, outbound: Mailbox, connection: Connection, peer: Peer, options: Options
+    ) -> None:
+        pipe = self.pipe
+        if pipe is None:
+            pipe = self.open_pipe((inbound, outbound), self._routing_id)
+        else:
+            self.home.revoke_turns()
+            pipe.take_inbound(inbound)
+            pipe.take_outbound(outbound)
+            self.home.hook(pipe)
+        inbound.refine = partial(self.home.pattern.refine, pipe)
         pipe.peer = peer
         pipe.connection = connection
+        self._peer_options = options
 
     def begin(self) -> None:
         assert self.pipe is not None
-        self.home.pattern.ready(self.pipe)
-        self.announce(self.pipe)
+        self.welcome(self.pipe)
+
+    def opened(self) -> None:
+        if self.pipe is not None:
+            self.announce(self.pipe)
 
     def subscription(self, topic: bytes, subscribe: bool) -> None:
         if self.pipe is not None:
@@ -125,6 +138,7 @@ class PartySession(Session):
         """Keep what has been received; what was sent is the peer's, and new messages wait in a mailbox of our own."""
         pipe = self.pipe
         assert pipe is not None
+        self._peer_options = None
         self.home.revoke_turns()
         _, outbound = self.new_mailboxes()
         pipe.inbound.on_room = _nothing

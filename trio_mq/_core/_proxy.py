@@ -34,9 +34,21 @@ async def proxy(front: Socket, back: Socket, capture: Socket | None = None) -> N
     ways = [way for way in (_way(front, back), _way(back, front)) if way is not None]
     if not ways:
         raise StateError(f"a {type(front).__name__} and a {type(back).__name__} have nothing to pass on")
+    failures: list[Exception] = []
+
+    async def run(source: ReceivingSocket, target: MultipartSendingSocket) -> None:
+        try:
+            await _pass_on(source, target, capture)
+        except Exception as exc:
+            failures.append(exc)
+            nursery.cancel_scope.cancel()
+
     async with trio.open_nursery() as nursery:
         for source, target in ways:
-            nursery.start_soon(_pass_on, source, target, capture)
+            nursery.start_soon(run, source, target)
+    if failures:
+        # One plain exception: that there are two tasks is nobody's business.
+        raise failures[0]
 
 
 def _way(source: Socket, target: Socket) -> tuple[ReceivingSocket, MultipartSendingSocket] | None:

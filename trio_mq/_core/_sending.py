@@ -199,6 +199,8 @@ class MultipartSendingSocket(Socket):
 
     def _try_send(self, message: Payload) -> object | None:
         """Queue *message* unless somebody waits already, or must; returns what for."""
+        if self._options.conflate and not isinstance(message, bytes):
+            raise ValueError("Options(conflate=True) is for messages of one frame (as with libzmq)")
         if self._lines:
             gate = self.pattern.gate(message)
             if gate in self._lines:

@@ -87,9 +87,9 @@ class Session:
         if self.scope is not None:
             self.scope.cancel()
 
-    def open_pipe(self, routing_id: bytes = b"") -> Pipe:
-        """A pipe with mailboxes of its own, attached to the pattern."""
-        inbound, outbound = self.new_mailboxes()
+    def open_pipe(self, mailboxes: tuple[Mailbox, Mailbox] | None = None, routing_id: bytes = b"") -> Pipe:
+        """A pipe with these mailboxes (None: with its own), attached to the pattern; nobody was told of it yet."""
+        inbound, outbound = mailboxes or self.new_mailboxes()
         pipe = Pipe(inbound, outbound, Peer(self.endpoint))
         pipe.preset_id = routing_id
         self.home.hook(pipe)
@@ -120,12 +120,16 @@ class Session:
         pipe.inbound.set_mark(options.receive_hwm)
         pipe.outbound.set_mark(options.send_hwm)
 
-    def announce(self, pipe: Pipe) -> None:
-        """The peer of *pipe* is ready: tell everybody."""
-        self.state, self.last_error = "ready", None
-        self.connections += 1
+    def welcome(self, pipe: Pipe) -> None:
+        """Let the pattern have the peer of *pipe*; raises `HandshakeError` if it does not want it."""
+        self.home.pattern.ready(pipe)
         if self.options.peer_events:
             pipe.inbound.put_all([PeerJoined(pipe.peer)])
+
+    def announce(self, pipe: Pipe) -> None:
+        """The peer of *pipe* is ready: tell everybody, and serve those who waited for one."""
+        self.state, self.last_error = "ready", None
+        self.connections += 1
         self.home.reporter.report(HandshakeSucceeded(endpoint=self.endpoint, peer=pipe.peer))
         self.home.connected(pipe)
 
@@ -189,7 +193,7 @@ class StreamSession(Session):
         pipe.peer = self._peer(link, info)
         pipe.connection = engine
         try:
-            self.home.pattern.ready(pipe)
+            self.welcome(pipe)
         except HandshakeError as exc:
             return self._refuse(engine, link, exc)
         self.announce(pipe)

@@ -361,14 +361,8 @@ class Socket(trio.abc.AsyncResource):
         raise StateError(f"{peer.address or peer.endpoint} is not connected")
 
     @property
-    def last_endpoint(self) -> str:
-        """The endpoint bound or connected last; bound ones with the real port.
-
-        Raises:
-            StateError: there is none yet.
-        """
-        if self._book.last_endpoint is None:
-            raise StateError("nothing is bound or connected yet")
+    def last_endpoint(self) -> str | None:
+        """The endpoint bound or connected last, bound ones with the real port; None while there is none."""
         return self._book.last_endpoint
 
     @property
@@ -438,7 +432,7 @@ class Socket(trio.abc.AsyncResource):
         await trio.lowlevel.checkpoint()
         goals = {pipe: (pipe.connection, session.delivered(pipe)) for pipe, session in self._pipes.items()}
         for pipe, (connection, goal) in goals.items():
-            while pipe in self._pipes and pipe.connection is connection is not None and not goal():
+            while pipe in self._pipes and connection in (None, pipe.connection) and not goal():
                 self._check_open()
                 await self._watchers.park()
 
@@ -475,7 +469,6 @@ class Socket(trio.abc.AsyncResource):
         self.revoke_turns()
         self._pipes[pipe] = session
         self.pattern.attached(pipe)
-        self._writable(pipe)
 
     def detach(self, session: Session, pipe: Pipe) -> None:
         self.revoke_turns()

@@ -111,12 +111,14 @@ class Pattern:
     def accept(self, pipe: PipeFace, messages: list[Payload]) -> list[Any]:
         """Of *messages*, just arrived in this order, those (in the form) that shall be received.
 
-        A pattern with a fair queue may see peer events among them and keeps their number when it runs on inproc.
-
         Raises:
             RemoteProtocolError: the peer may not send such a thing; its connection ends.
         """
         return messages
+
+    def refine(self, pipe: PipeFace, messages: list[Any]) -> list[Any]:
+        """`accept` where no wire is between the two ends (inproc): *messages* are just being taken."""
+        return self.accept(pipe, messages)
 
     def subscription(self, pipe: PipeFace, topic: bytes, subscribe: bool) -> None:
         """The peer of *pipe* subscribed to *topic*, or cancelled."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from itertools import chain
+from typing import Any
 
 from ._face import NOTHING, Batch, PipeFace
 
@@ -30,16 +31,23 @@ class FairQueue:
     def take(self, limit: int) -> Batch:
         """Up to *limit* messages as strict round robin would give them; fewer when a pipe runs dry meanwhile."""
         active = self._active
-        if len(active) == 1:
-            return self._take_from(active[0], limit)
-        if not active:
-            return NOTHING
+        while active:
+            batch = self._take_from(active[0], limit) if len(active) == 1 else self._take_in_turn(limit)
+            # Nothing is left of a batch when all of it was refined away; that is no reason to say there is nothing.
+            if batch.messages:
+                return batch
+        return NOTHING
+
+    def _take_in_turn(self, limit: int) -> Batch:
+        active = self._active
         pipes = [active.popleft() for _ in range(min(len(active), limit))]
         rounds = min(limit // len(pipes), min(len(pipe.inbound.items) for pipe in pipes))
         shares = [pipe.inbound.take(rounds) for pipe in pipes]
         for pipe in pipes:
             self._settle(pipe)
-        return Batch(list(chain.from_iterable(zip(*shares, strict=True))), pipes)
+        if all(len(share) == rounds for share in shares):
+            return Batch(list(chain.from_iterable(zip(*shares, strict=True))), pipes)
+        return _uneven(shares, pipes)
 
     def _take_from(self, pipe: PipeFace, limit: int) -> Batch:
         self._active.popleft()
@@ -54,3 +62,9 @@ class FairQueue:
         else:
             pipe.readable = False
             pipe.inbound.sleep()
+
+
+def _uneven(shares: list[list[Any]], pipes: list[PipeFace]) -> Batch:
+    """The shares in turn when some shrank on the way out (a SUB on inproc filters what it takes)."""
+    order = sorted((turn, place) for place, share in enumerate(shares) for turn in range(len(share)))
+    return Batch([shares[place][turn] for turn, place in order], [pipes[place] for _, place in order])

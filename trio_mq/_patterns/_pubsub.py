@@ -103,12 +103,12 @@ class Pub(Pattern):
     def turns(self, quantum: int) -> Turns:
         return NO_TURNS if self._block else repeat(self.publish, quantum)
 
-    def publish(self, message: bytes) -> None:
-        """`send` of one frame on the hot path: no inversion, no blocking."""
-        if self._invert:
-            self.send(message)
-        else:
+    def publish(self, message: Payload) -> None:
+        """`send` on the hot path, where nobody can block it."""
+        if type(message) is bytes and not self._invert:
             self._distributor.distribute(message, self.table.match(message))
+        else:
+            self.send(message)
 
     def send_to(self, pipe: PipeFace, message: Payload) -> None:
         """Queue *message* for *pipe* alone, whatever it subscribed to."""
@@ -172,6 +172,10 @@ class XPub(Pub):
             else:
                 accepted.append(message)
         return accepted
+
+    def refine(self, pipe: PipeFace, messages: list[Any]) -> list[Any]:
+        # Without a wire subscriptions never come as messages; those that look so are our own notices.
+        return messages
 
     def _forget_subscriptions(self, pipe: PipeFace) -> None:
         notices = []

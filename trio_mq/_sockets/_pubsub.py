@@ -224,6 +224,7 @@ class Sub(_Subscribing, FrameReceivingSocket, trio.abc.ReceiveChannel[bytes]):
         return XSubPattern(self.drop, encode_message, filtering=True, invert=options.invert_matching)
 
     async def _wait_for(self, take: Callable[[], Any]) -> Any:
+        self._check_open()
         if not self._warned and not len(self.pattern.topics):
             self._warned = True
             warnings.warn(

@@ -43,15 +43,20 @@ class Party(Protocol):
     def waiting(self) -> tuple[list[Any], list[Any]]:
         """What lies in the pipe already, if there is one: (received and not yet taken, to be sent)."""
 
-    def join(self, inbound: Mailbox, outbound: Mailbox, connection: Connection, peer: Peer) -> None:
-        """The peer is there; messages come and go by these mailboxes from now on.
+    def join(
+        self, inbound: Mailbox, outbound: Mailbox, connection: Connection, peer: Peer, options: Options
+    ) -> None:
+        """The peer is there, with these options of its own; messages come and go by these mailboxes from now on.
 
         The party sets the hooks on its own side of each: `on_item` and `refine` of *inbound*, `on_room` and `on_sleep` of
         *outbound*.
         """
 
     def begin(self) -> None:
-        """After both ends have joined: the exchange may start. Raises `HandshakeError` to refuse the peer."""
+        """Both ends have joined. Raises `HandshakeError` to refuse the peer."""
+
+    def opened(self) -> None:
+        """Both ends have begun: the exchange starts."""
 
     def subscription(self, topic: bytes, subscribe: bool) -> None:
         """The peer subscribed to *topic*, or cancelled."""

@@ -27,13 +27,13 @@ async def race(
     Raises:
         OSError: every attempt failed. The first failure, naming the others.
     """
-    await trio.lowlevel.checkpoint()
     if len(addresses) == 1:
         return await attempt(addresses[0])
     won: list[socket.socket] = []
     failures: list[OSError] = []
 
     async def run(address: SocketAddress, failed: trio.Event) -> None:
+        await trio.lowlevel.checkpoint()
         try:
             won.append(await attempt(address))
         except OSError as exc:

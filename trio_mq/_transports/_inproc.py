@@ -144,18 +144,20 @@ class Joint:
             return
         unread, unsent = guest.waiting()
         to_host, to_guest = _mailbox(guest.options, host.options), _mailbox(host.options, guest.options)
-        guest.join(to_guest, to_host, End(self, host), self._peer(host))
-        host.join(to_host, to_guest, End(self, guest), self._peer(guest))
+        guest.join(to_guest, to_host, End(self, host), self._peer(host), host.options)
+        host.join(to_host, to_guest, End(self, guest), self._peer(guest), guest.options)
+        if unread:
+            to_guest.put_all(unread)
         try:
             host.begin()
             guest.begin()
         except HandshakeError as exc:
             self._refuse(exc)
             return
-        if unread:
-            to_guest.put_all(unread)
         if unsent:
             to_host.put_all(unsent)
+        host.opened()
+        guest.opened()
 
     def _peer(self, other: Party) -> Peer:
         endpoint = self._connecting.endpoint

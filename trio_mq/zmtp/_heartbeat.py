@@ -169,7 +169,7 @@ class Heartbeat:
         if alive or self._blocked:
             self._response_due = inf
         if self._ttl_is_new or (self._suspended and self._silence_due < inf):
-            self._silence_due = now + self._peer_ttl
+            self._silence_due = now + (self._peer_ttl or inf)
         elif self._heard:
             self._silence_due = inf  # as libzmq: the next PING starts it again
         if not self._blocked:
