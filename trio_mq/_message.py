@@ -30,6 +30,7 @@ class Peer:
         socket_type: ``"PULL"``, ``"ROUTER"`` …; empty while unknown and for ZMTP 2.0 peers that do not say.
         user_id: what the authenticator called the peer, or None.
         properties: the READY properties of the peer that are not ZMTP's own (``X-…``), and the authenticator's.
+        connection: a number of this process, so that no two connections are ever the same peer; 0 while there is none.
     """
 
     endpoint: str
@@ -38,6 +39,7 @@ class Peer:
     socket_type: str = ""
     user_id: str | None = None
     properties: Mapping[str, str] = field(default_factory=lambda: NO_PROPERTIES, compare=False)
+    connection: int = field(default=0, repr=False)
 
 
 @dataclass(frozen=True)

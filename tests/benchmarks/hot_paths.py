@@ -33,13 +33,13 @@ _ROUND_TRIP = Scenario(pattern="req-rep")
 _NEVER = 1e9  # seconds; or a size that nothing reaches
 
 
-def _setting(name: str, as_it_is: str, values: dict[str, float], scenarios: dict[str, Scenario]) -> list[Row]:
-    """A row for each scenario: as it is, against setting *name* (module:NAME within trio_mq) at each of *values*."""
+def _setting(names: str, as_it_is: str, values: dict[str, float], scenarios: dict[str, Scenario]) -> list[Row]:
+    """A row for each scenario: as it is, against settings *names* (module:NAME within trio_mq) at each of *values*."""
     rows = []
     for title, scenario in scenarios.items():
         quantity: Quantity = "p50" if scenario.pattern == "req-rep" else "rate"
-        changed = {label: replace(scenario, settings=((f"trio_mq.{name}", value),)) for label, value in values.items()}
-        short = name.rpartition(":")[2].strip("_").lower().replace("_", "-")
+        changed = {label: replace(scenario, settings=_settings(names, value)) for label, value in values.items()}
+        short = names.rpartition(":")[2].strip("_").lower().replace("_", "-")
         rows.append(
             Row(
                 name=f"{short}-{scenario.pattern}-{scenario.size}",
@@ -49,6 +49,10 @@ def _setting(name: str, as_it_is: str, values: dict[str, float], scenarios: dict
             )
         )
     return rows
+
+
+def _settings(names: str, value: float) -> tuple[tuple[str, float], ...]:
+    return tuple((f"trio_mq.{name}", value) for name in names.split())
 
 
 def _ours(label: str, scenario: Scenario) -> Contestant:
@@ -97,18 +101,17 @@ ROWS: tuple[Row, ...] = (
         {"of 16 KiB": 1 << 14, "of 128 KiB": 1 << 17},
         {"16 B one by one": _SMALL, "1 KiB one by one": _KIBIBYTE},
     ),
-    *_setting("_core._credit:MOST", "64 calls a credit", {"1 call": 1, "256 calls": 256}, {"16 B one by one": _SMALL}),
     *_setting(
-        "_patterns._load_balancer:_MOST_IN_A_DEAL",
-        "64 turns a deal",
-        {"1 turn": 1, "256 turns": 256},
+        "_core._credit:MOST _core._receiving:MOST",
+        "64 calls a credit",
+        {"1 call": 1, "256 calls": 256},
         {"16 B one by one": _SMALL},
     ),
     *_setting(
         "_patterns._subscriptions:_CACHED_KEYS",
         "4,096 keys cached",
-        {"none cached": 0},
-        {"PUB→SUB, 10 subscriptions": Scenario(pattern="pub-sub", subscriptions=10)},
+        {"one cached": 0},
+        {"PUB→SUB, 10 topics in turn": Scenario(pattern="pub-sub", subscriptions=10, published=10)},
     ),
 )
 

@@ -15,7 +15,7 @@ import trio
 
 import trio_mq
 
-INTERVAL = 0.1
+INTERVAL, SILENCE = 0.1, 30.0
 UPDATE, END = b"scores", b"scores.end"
 
 
@@ -44,14 +44,20 @@ class Scoreboard:
 
 
 async def follow(endpoint: str) -> dict[str, object]:
-    """Read the scoreboard at *endpoint* to its end; how many updates were seen and who was leading."""
+    """Read the scoreboard at *endpoint* to its end; how many updates were seen and who was leading.
+
+    Raises:
+        trio.TooSlowError: nothing was heard for half a minute, so whoever published it is no more.
+    """
     seen, leader = 0, ""
     async with trio_mq.Sub(connect=endpoint, topics=UPDATE) as sub:
-        async for topic, body in sub.multiparts():
-            if topic == END:
-                break
-            seen += 1
-            leader = next(iter(json.loads(body)), "")
+        with trio.fail_after(SILENCE) as patience:
+            async for topic, body in sub.multiparts():
+                if topic == END:
+                    break
+                patience.deadline = trio.current_time() + SILENCE
+                seen += 1
+                leader = next(iter(json.loads(body)), "")
     return {"seen": seen, "leader": leader}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -45,6 +46,12 @@ class Scene:
         """On the connection it has always had."""
         await DIALOGUES["PUSH", "PULL"](self.bystander, self.ours, [Pattern(300), b"", Pattern(2)])
         assert "DISCONNECTED" not in await self.bystander.events()
+
+
+@pytest.fixture(autouse=True)
+def lines_about_connections_that_broke(caplog: pytest.LogCaptureFixture) -> None:
+    """A breach of protocol is a warning; that a connection went is everyday news, at INFO."""
+    caplog.set_level(logging.INFO, logger="trio_mq")
 
 
 @pytest.fixture

@@ -217,6 +217,22 @@ async def test_without_the_option_nobody_is_told(endpoint: str) -> None:
                     assert await router.receive_multipart() == [b"A", word]
 
 
+@pytest.mark.parametrize("endpoint", EVERYWHERE)
+async def test_two_peers_are_never_equal_so_that_they_can_be_told_apart_and_be_keys(endpoint: str) -> None:
+    with trio.fail_after(5):
+        async with Pull(bind=endpoint, options=EVENTS) as pull:
+            async with Push(connect=pull.last_endpoint), Push(connect=pull.last_endpoint):
+                story: list[Any] = []
+                while len(story) < 2:
+                    story += await pull.receive_many()
+            while len(story) < 4:
+                story += await pull.receive_many()
+        joined = {part.peer for part in story if isinstance(part, PeerJoined)}
+        left = {part.peer for part in story if isinstance(part, PeerLeft)}
+        assert len(joined) == 2
+        assert joined == left
+
+
 # ---- properties
 
 

@@ -114,6 +114,18 @@ async def test_a_name_is_free_again_after_unbind_and_after_leaving(endpoint: str
 
 
 @over("inproc")
+async def test_a_connected_end_waits_for_its_name_to_be_bound_again(endpoint: str) -> None:
+    async with Push(connect=endpoint, options=BRIEF) as push:
+        for word in (b"first", b"second", b"third"):
+            async with Pull(bind=endpoint) as pull:
+                await push.send(word)
+                assert await pull.receive() == word
+            push.send_nowait(b"between")
+            async with Pull(bind=endpoint) as pull:
+                assert await pull.receive() == b"between"
+
+
+@over("inproc")
 async def test_a_name_belongs_to_one_socket_at_a_time(endpoint: str) -> None:
     async with Pair(bind=endpoint), Pair() as second:
         with pytest.raises(OSError, match=endpoint) as caught:

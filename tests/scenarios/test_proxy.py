@@ -121,6 +121,27 @@ async def test_a_cancelled_proxy_has_lost_no_message(endpoint: str, new_endpoint
 
 
 @over("inproc")
+async def test_a_proxy_cancelled_while_one_peer_has_no_room_has_lost_no_message(
+    endpoint: str, new_endpoint: Callable[[], str]
+) -> None:
+    """Whether a ROUTER has room is known only for the peer that a message is for."""
+    async with AsyncExitStack() as stack:
+        blocking = Options(overflow="block", send_hwm=1, linger=0)
+        front = await stack.enter_async_context(Router(bind=endpoint, options=blocking))
+        back = await stack.enter_async_context(Dealer(bind=new_endpoint(), options=BRIEF))
+        slow = Options(routing_id=b"X", receive_hwm=1, linger=0)
+        client = await stack.enter_async_context(Dealer(connect=front.last_endpoint, options=slow))
+        worker = await stack.enter_async_context(Dealer(connect=back.last_endpoint))
+        await front.wait_connected()
+        for number in range(5):
+            await worker.send_multipart([b"X", b"%d" % number])
+        async with proxied(front, back):
+            await trio.testing.wait_all_tasks_blocked()
+        async with proxied(front, back):
+            assert [await client.receive() for _ in range(5)] == [b"%d" % number for number in range(5)]
+
+
+@over("inproc")
 async def test_a_side_without_room_is_waited_for_and_nothing_is_taken_for_it(
     endpoint: str, new_endpoint: Callable[[], str]
 ) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 from contextlib import AsyncExitStack
 
 import pytest
+import trio
 
 from trio_mq import Dealer, Options, Rep, Req, StateError
+from trio_mq.events import RequestUnanswered
 
-from .kit import EVERYWHERE, dropped, over, ready_peers, take, unread, until
+from .kit import EVERYWHERE, dropped, event_of, over, ready_peers, take, unread, until
 
 
 @over(*EVERYWHERE)
@@ -112,3 +115,34 @@ async def test_requests_are_answered_in_any_order(endpoint: str) -> None:
         with pytest.raises(StateError):
             await held[0].reply(b"again")
         assert [await req.receive() for req in reqs] == [b"0!", b"1!", b"2!"]
+
+
+@over(*EVERYWHERE)
+async def test_a_request_that_is_thrown_away_unanswered_is_an_event(endpoint: str) -> None:
+    async with Rep(bind=endpoint) as rep, rep.monitor() as story:
+        async with Req(connect=rep.last_endpoint, options=Options(linger=0)) as req:
+            await req.send(b"hello?")
+            async for request in rep.requests():
+                assert request.message == b"hello?"
+                break
+            del request
+            gc.collect()
+            await event_of(story, RequestUnanswered)
+
+
+@over(*EVERYWHERE)
+async def test_several_tasks_may_take_requests_from_one_rep(endpoint: str) -> None:
+    async with AsyncExitStack() as stack:
+        rep = await stack.enter_async_context(Rep(bind=endpoint))
+        reqs = [await stack.enter_async_context(Req(connect=rep.last_endpoint)) for _ in range(6)]
+        nursery = await stack.enter_async_context(trio.open_nursery())
+
+        async def serve() -> None:
+            async for request in rep.requests():
+                await request.reply(b"re: " + request.frames[0])
+
+        for _ in range(3):
+            nursery.start_soon(serve)
+        for number, req in enumerate(reqs):
+            assert await req.request(b"%d" % number) == b"re: %d" % number
+        nursery.cancel_scope.cancel()

@@ -8,9 +8,9 @@ import pytest
 import trio
 import trio.testing
 
-from trio_mq import Options, Rep, Req, Router, StateError
+from trio_mq import Options, PeerLostError, Rep, Req, Router, StateError
 
-from .kit import EVERYWHERE, dropped, over, unread, until
+from .kit import EVERYWHERE, dropped, over, unread, until, waiting
 
 BRIEF = Options(linger=0)
 
@@ -212,3 +212,91 @@ async def test_both_ends_count_what_they_sent_and_received(endpoint: str) -> Non
             await req.receive()
         for end in (rep, req):
             await until(lambda end=end: [(peer.sent, peer.received) for peer in end.statistics().peers] == [(3, 3)])  # type: ignore[misc] # meant so
+
+
+@over(*EVERYWHERE)
+async def test_when_the_peer_that_has_the_request_goes_the_waiter_is_told_and_may_ask_the_next(endpoint: str) -> None:
+    async with Rep(bind=endpoint, options=BRIEF) as first:
+        where = first.last_endpoint or ""
+        async with Req(connect=where, options=Options(reconnect_interval=0.01)) as req:
+            async with trio.open_nursery() as nursery:
+
+                async def ask() -> None:
+                    with pytest.raises(PeerLostError) as caught:
+                        await req.request(b"lost")
+                    assert caught.value.peer is not None
+                    assert caught.value.peer.socket_type == "REP"
+
+                nursery.start_soon(ask)
+                assert await first.receive() == b"lost"
+                await first.aclose()
+            async with Rep(bind=where) as second:
+                await req.send(b"next")
+                assert await second.receive() == b"next"
+                await second.send(b"answer")
+                assert await req.receive() == b"answer"
+
+
+@over(*EVERYWHERE)
+async def test_a_send_whose_peer_went_is_told_by_receive_and_the_turn_is_over(endpoint: str) -> None:
+    async with Req(bind=endpoint, options=BRIEF) as req:
+        async with Rep(connect=req.last_endpoint, options=BRIEF) as leaving:
+            await req.send(b"lost")
+            assert await leaving.receive() == b"lost"
+        with pytest.raises(PeerLostError):
+            await req.receive()
+        async with Rep(connect=req.last_endpoint) as rep:
+            await req.send(b"next")
+            assert await rep.receive() == b"next"
+
+
+@over(*EVERYWHERE)
+async def test_a_request_that_had_not_left_survives_the_loss_of_a_connection(endpoint: str) -> None:
+    async with Rep(bind=endpoint) as reserved:
+        where = reserved.last_endpoint or ""
+    async with Req(connect=where, options=Options(reconnect_interval=0.01)) as req, trio.open_nursery() as nursery:
+
+        async def ask() -> None:
+            assert await req.request(b"patient") == b"answer"
+
+        nursery.start_soon(ask)
+        await trio.testing.wait_all_tasks_blocked()
+        async with Rep(bind=where) as rep:
+            assert await rep.receive() == b"patient"
+            await rep.send(b"answer")
+
+
+@over(*EVERYWHERE)
+async def test_many_tasks_ask_one_responder_at_once_and_each_gets_its_own_answer(endpoint: str) -> None:
+    async with Rep(bind=endpoint) as rep, Req(connect=rep.last_endpoint) as req, trio.open_nursery() as nursery:
+        await req.wait_connected()  # from then on it is known to be a REP, which can tell requests apart
+
+        async def ask(number: int) -> None:
+            assert await req.request(b"%d" % number) == b"re: %d" % number
+
+        for number in range(20):
+            nursery.start_soon(ask, number)
+        held = []
+        async for request in rep.requests():
+            held.append(request)
+            if len(held) == 20:
+                break
+        for request in reversed(held):
+            await request.reply(b"re: " + request.frames[0])
+
+
+@over(*EVERYWHERE)
+async def test_towards_a_router_requests_go_one_by_one(endpoint: str) -> None:
+    async with Router(bind=endpoint) as router, Req(connect=router.last_endpoint) as req:
+        async with trio.open_nursery() as nursery:
+
+            async def ask(number: int) -> None:
+                assert await req.request(b"%d" % number) == b"re: %d" % number
+
+            for number in range(5):
+                nursery.start_soon(ask, number)
+            for _ in range(5):
+                routing_id, delimiter, body = await router.receive_multipart()
+                assert delimiter == b""
+                assert waiting(router) == []
+                await router.send_multipart([routing_id, b"", b"re: " + body])

@@ -111,16 +111,19 @@ async def test_manual_applies_to_the_peer_whose_message_was_received_last(endpoi
 async def test_manual_can_name_the_peer(endpoint: str) -> None:
     async with XPub(bind=endpoint, options=Options(xpub_manual=True)) as xpub:
         async with XSub(connect=xpub.last_endpoint) as one, XSub(connect=xpub.last_endpoint) as two:
-            await one.send(b"\1one")
-            message = await xpub.receive_message()
-            assert message.frames == (b"\1one",)
-            await two.send(b"\1two")
-            assert (await xpub.receive_message()).frames == (b"\1two",)
-            xpub.subscribe(b"first", peer=message.peer)
+            peers = []
+            for number, xsub in enumerate((one, two)):
+                await xsub.send(b"\1%d" % number)
+                message = await xpub.receive_message()
+                assert message.frames == (b"\1%d" % number,)
+                peers.append(message.peer)
+            xpub.subscribe(b"first", peer=peers[0])
+            xpub.subscribe(b"second", peer=peers[1])
+            await xpub.send(b"second")
             await xpub.send(b"first")
-            assert await one.receive() == b"first"
-            xpub.unsubscribe(b"first", peer=message.peer)
-            xpub.subscribe(b"end", peer=message.peer)
+            assert (await one.receive(), await two.receive()) == (b"first", b"second")
+            xpub.unsubscribe(b"first", peer=peers[0])
+            xpub.subscribe(b"end", peer=peers[0])
             await xpub.send(b"first")
             await xpub.send(b"end")
             assert await one.receive() == b"end"

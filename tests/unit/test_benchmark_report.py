@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 import pytest
+import trio
 
 from tests.benchmarks._compare import compare
 from tests.benchmarks._conduct import RunFailed, conduct
@@ -140,73 +141,62 @@ def test_a_bound_against_somebody_who_does_not_always_run_is_refused() -> None:
 # --- the order of runs ------------------------------------------------------------------------------------------------
 
 
-async def test_rounds_are_interleaved_and_reversed_every_second_time() -> None:
-    ran: list[str] = []
+class Conductor:
+    """Runs nothing and notes who would have run; those in *failing* fail."""
 
-    async def conduct(contestant: Contestant) -> Outcome:
-        ran.append(contestant.label)
+    def __init__(self, *failing: str) -> None:
+        self.ran: list[str] = []
+        self._failing = failing
+
+    async def __call__(self, contestant: Contestant) -> Outcome:
+        await trio.lowlevel.checkpoint()
+        self.ran.append(contestant.label)
+        if contestant.label in self._failing:
+            raise RunFailed("hung")
         return run_at(1000)
 
-    result = await compare(make_row(), rounds=3, full=True, conduct=conduct, watch=_ignore, installed=_everything)
-    assert ran == [OURS, THEIRS, "pyomq", "pyomq", THEIRS, OURS, OURS, THEIRS, "pyomq"]
+
+async def compare_by(conduct: Conductor, *, rounds: int, full: bool = True, absent: str = "") -> RowResult:
+    def installed(library: str) -> str | None:
+        return None if library == absent else "1.0"
+
+    def watch(number: int, contestant: Contestant, outcome: Outcome | str) -> None:
+        assert number < rounds
+
+    return await compare(make_row(), rounds=rounds, full=full, conduct=conduct, watch=watch, installed=installed)
+
+
+async def test_rounds_are_interleaved_and_reversed_every_second_time() -> None:
+    conductor = Conductor()
+    result = await compare_by(conductor, rounds=3)
+    assert conductor.ran == [OURS, THEIRS, "pyomq", "pyomq", THEIRS, OURS, OURS, THEIRS, "pyomq"]
     assert {label: len(outcomes) for label, outcomes in result.outcomes.items()} == {OURS: 3, THEIRS: 3, "pyomq": 3}
 
 
 async def test_the_short_set_leaves_out_who_has_no_bound() -> None:
-    async def conduct(contestant: Contestant) -> Outcome:
-        return run_at(1000)
-
-    result = await compare(make_row(), rounds=1, full=False, conduct=conduct, watch=_ignore, installed=_everything)
-    assert list(result.outcomes) == [OURS, THEIRS]
+    conductor = Conductor()
+    await compare_by(conductor, rounds=1, full=False)
+    assert conductor.ran == [OURS, THEIRS]
 
 
 async def test_who_fails_does_not_run_again_and_the_others_go_on() -> None:
-    ran: list[str] = []
-
-    async def conduct(contestant: Contestant) -> Outcome:
-        ran.append(contestant.label)
-        if contestant.label == THEIRS:
-            raise RunFailed("hung")
-        return run_at(1000)
-
-    result = await compare(make_row(), rounds=3, full=True, conduct=conduct, watch=_ignore, installed=_everything)
-    assert ran.count(THEIRS) == 1
-    assert ran.count(OURS) == 3
+    conductor = Conductor(THEIRS)
+    result = await compare_by(conductor, rounds=3)
+    assert (conductor.ran.count(OURS), conductor.ran.count(THEIRS), conductor.ran.count("pyomq")) == (3, 1, 3)
     assert result.failures == {THEIRS: "hung"}
 
 
 async def test_a_row_ends_when_its_subject_fails() -> None:
-    ran: list[str] = []
-
-    async def conduct(contestant: Contestant) -> Outcome:
-        ran.append(contestant.label)
-        raise RunFailed("hung")
-
-    await compare(make_row(), rounds=3, full=True, conduct=conduct, watch=_ignore, installed=_everything)
-    assert ran == [OURS]
+    conductor = Conductor(OURS)
+    await compare_by(conductor, rounds=3)
+    assert conductor.ran == [OURS]
 
 
 async def test_a_library_that_is_not_installed_is_absent_and_never_run() -> None:
-    ran: list[str] = []
-
-    async def conduct(contestant: Contestant) -> Outcome:
-        ran.append(contestant.label)
-        return run_at(1000)
-
-    def installed(library: str) -> str | None:
-        return None if library == THEIRS else "1.0"
-
-    result = await compare(make_row(), rounds=1, full=True, conduct=conduct, watch=_ignore, installed=installed)
-    assert ran == [OURS, "pyomq"]
+    conductor = Conductor()
+    result = await compare_by(conductor, rounds=1, absent=THEIRS)
+    assert conductor.ran == [OURS, "pyomq"]
     assert result.failures == {THEIRS: "absent"}
-
-
-def _ignore(number: int, contestant: Contestant, outcome: Outcome | str) -> None:
-    pass
-
-
-def _everything(library: str) -> str | None:
-    return "1.0"
 
 
 # --- one run ----------------------------------------------------------------------------------------------------------

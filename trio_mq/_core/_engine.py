@@ -49,6 +49,7 @@ from ..zmtp import (
 )
 from ..zmtp import Cancel as CancelSubscription
 from ._eagerness import Eagerness
+from ._memory import keep_freed_memory
 from ._timers import Timers
 from ._waiting import Slot
 
@@ -60,6 +61,9 @@ LARGE = 4096
 """Bytes from which frames are not joined but handed to the kernel where they lie."""
 YIELD_AFTER = 1 << 18
 """Bytes after which a half that is never refused lets others run."""
+
+
+_HALF_A_MESSAGE = "the peer closed the connection in the middle of a message"
 
 
 class Writing(Enum):
@@ -287,7 +291,7 @@ class Engine:
                 if data is None:
                     continue
                 if not data:
-                    self.end(None)
+                    self.end(None if decoder.at_message_boundary else RemoteProtocolError(_HALF_A_MESSAGE))
                     return
                 self.heartbeat.heard()
                 decoder.feed(data)
@@ -304,6 +308,8 @@ class Engine:
             await self._link.wait_readable()
             data = self._link.try_receive(limit)
         self._more = data is not None and len(data) == limit
+        if self._more:
+            keep_freed_memory()
         return data
 
     async def _look(self, limit: int) -> bytes | None:
@@ -336,13 +342,16 @@ class Engine:
                 await self._wait_for_room()
                 continue
             messages: list[Payload] = []
-            command = decoder.decode(room, messages)
-            if messages:
-                self._received = True
-                accepted = pattern.accept(self.pipe, messages)
-                self.pipe.received_before += len(messages) - len(accepted)
-                if accepted:
-                    inbound.put_all(accepted)
+            try:
+                command = decoder.decode(room, messages)
+            finally:
+                # What was whole before a breach is delivered, wherever the kernel happened to cut the stream.
+                if messages:
+                    self._received = True
+                    accepted = pattern.accept(self.pipe, messages)
+                    self.pipe.received_before += len(messages) - len(accepted)
+                    if accepted:
+                        inbound.put_all(accepted)
             if command is not None:
                 self._obey(command)
             elif len(messages) < room:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -89,15 +89,15 @@ class Reporter:
 
     Args:
         name: the socket, in log lines.
-        clock: for how often drops are reported.
+        start: runs a task in the background.
     """
 
-    def __init__(self, name: str, clock: Callable[[], float]) -> None:
+    def __init__(self, name: str, start: Callable[[Callable[[], Awaitable[None]]], object]) -> None:
         self._name = name
-        self._clock = clock
+        self._start = start
         self._channels: list[EventChannel] = []
         self._last: dict[object, Event] = {}
-        self._drops: dict[tuple[int, str], tuple[float, int]] = {}
+        self._drops: dict[tuple[Peer | None, str], int] = {}
         self._ended = False
 
     def report(self, event: Event) -> None:
@@ -109,11 +109,11 @@ class Reporter:
             # A peer that left for good is no longer somebody to replay; its endpoint's last event says it.
             self._last.pop((event.endpoint, peer.address), None)
             self._last[event.endpoint, "left"] = event
+            self._flush_drops([key for key in self._drops if key[0] == peer])
         else:
             self._last[event.endpoint, peer.address if peer is not None else ""] = event
         self._write_line(event)
-        for channel in self._channels:
-            channel.push(event)
+        self._push(event)
 
     def _write_line(self, event: Event) -> None:
         match event:
@@ -133,18 +133,37 @@ class Reporter:
                 _log.debug("%s: %s", self._name, event)
 
     def dropped(self, peer: Peer | None, reason: str, count: int) -> None:
-        """*count* messages were dropped; told once a second for each peer and reason."""
+        """*count* messages were dropped; told at once, and then once a second for each peer and reason."""
         if not self._channels:
             return
-        key = (id(peer), reason)
-        now = self._clock()
-        told_at, untold = self._drops.get(key, (float("-inf"), 0))
-        if now - told_at < REPORT_DROPS_EVERY:
-            self._drops[key] = (told_at, untold + count)
+        key = (peer, reason)
+        if key in self._drops:
+            self._drops[key] += count
             return
-        self._drops[key] = (now, 0)
+        self._drops[key] = 0
+        self._tell_drops(key, count)
+        if len(self._drops) == 1:
+            self._start(self._tell_drops_later)
+
+    def _tell_drops(self, key: tuple[Peer | None, str], count: int) -> None:
+        peer, reason = key
         endpoint = "" if peer is None else peer.endpoint
-        event = Dropped(endpoint=endpoint, count=untold + count, reason=reason, peer=peer)
+        self._push(Dropped(endpoint=endpoint, count=count, reason=reason, peer=peer))
+
+    async def _tell_drops_later(self) -> None:
+        while self._drops:
+            await trio.sleep(REPORT_DROPS_EVERY)
+            self._flush_drops(list(self._drops))
+
+    def _flush_drops(self, keys: list[tuple[Peer | None, str]]) -> None:
+        """Tell what has come together; a key with nothing new is forgotten, so its next drop is told at once."""
+        for key in keys:
+            count = self._drops.pop(key)
+            if count:
+                self._tell_drops(key, count)
+                self._drops[key] = 0
+
+    def _push(self, event: Event) -> None:
         for channel in self._channels:
             channel.push(event)
 
@@ -165,6 +184,8 @@ class Reporter:
 
     def end(self, event: Event) -> None:
         """The socket has closed; *event* is the last."""
+        self._flush_drops(list(self._drops))
+        self._drops.clear()
         self.report(event)
         self._ended = True
         for channel in self._channels:

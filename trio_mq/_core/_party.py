@@ -13,7 +13,7 @@ from .._message import Peer
 from .._options import Options
 from .._pipe import Connection, Pipe
 from .._transports import Attachment, MessageTransport
-from ._session import Home, Session
+from ._session import Home, Session, connection_numbers
 
 
 class PartySession(Session):
@@ -94,7 +94,7 @@ class PartySession(Session):
             pipe.take_outbound(outbound)
             self.home.hook(pipe)
         inbound.refine = partial(self.home.pattern.refine, pipe)
-        pipe.peer = peer
+        pipe.peer = replace(peer, connection=next(connection_numbers))
         pipe.connection = connection
         self._peer_options = options
 

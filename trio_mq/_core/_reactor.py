@@ -12,7 +12,7 @@ It knows nothing of sockets; what closing means is a function it is given.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -102,22 +102,30 @@ class Reactor:
                             raise
                         except BaseException as exc:
                             failure = exc
-                    await leave(failure is None and self.crash is None)
+                    try:
+                        await leave(failure is None and self.crash is None)
+                    except trio.Cancelled:
+                        raise
+                    except BaseException as exc:
+                        # Ctrl-C while lingering, say.
+                        failure = failure or exc
                 finally:
                     self.stop()
                     nursery.cancel_scope.cancel()
         except BaseException as exc:
-            # Background tasks report and never raise, so only Cancelled can be in it, alone or in a group.
-            cancelled = _only_cancelled(exc)
-            if cancelled is None:
-                if failure is None and self.crash is None:
-                    raise
-                failure = exc if failure is None else failure
+            # Background tasks report and never raise, so it is Cancelled, alone or in a group, or Ctrl-C while the nursery
+            # waits for the last of them.
+            leaves = list(_leaves(exc))
+            others = [leaf for leaf in leaves if not isinstance(leaf, trio.Cancelled)]
+            if others:
+                failure = failure or others[0]
             elif failure is None and self.crash is None:
-                raise cancelled from None
+                raise leaves[0] from None
         finally:
             self._nursery = None
         if self.crash is not None:
+            if failure is not None and all(isinstance(leaf, trio.Cancelled) for leaf in _leaves(failure)):
+                failure = None  # tasks of the block that we cancelled because of the crash
             raise self._internal_error(failure) from self._cause(failure)
         if failure is not None:
             raise failure
@@ -133,11 +141,10 @@ class Reactor:
         return BaseExceptionGroup("the crash, and what the block raised", [self.crash, failure])
 
 
-def _only_cancelled(exc: BaseException) -> trio.Cancelled | None:
-    """The first Cancelled in *exc* if there is nothing else in it."""
-    if isinstance(exc, trio.Cancelled):
-        return exc
-    if not isinstance(exc, BaseExceptionGroup):
-        return None
-    leaves = [_only_cancelled(leaf) for leaf in exc.exceptions]
-    return leaves[0] if all(leaves) else None
+def _leaves(exc: BaseException) -> Iterator[BaseException]:
+    """*exc*, or what is in it if it is a group."""
+    if isinstance(exc, BaseExceptionGroup):
+        for inner in exc.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield exc

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from typing import Protocol
 
 import trio
@@ -27,6 +28,10 @@ from ._monitor import Reporter
 from ._reactor import Reactor
 from ._statistics import State
 from ._timers import Timers
+
+
+connection_numbers = count(1)
+"""Numbers for `Peer.connection`."""
 
 
 class Home(Protocol):
@@ -147,7 +152,7 @@ class Session:
             pipe.inbound.put_all([PeerLeft(peer, reason, tuple(unsent))])
         self.home.reporter.report(Disconnected(endpoint=self.endpoint, peer=peer, error=error))
         if keep:
-            pipe.peer = replace(peer, address="")
+            pipe.peer = replace(peer, address="", connection=0)
             self.home.disconnected(pipe)
         else:
             self.drop_pipe(pipe, "disconnected")
@@ -210,6 +215,8 @@ class StreamSession(Session):
 
     def _lost(self, engine: Engine) -> None:
         reason = "the peer closed the connection" if engine.error is None else str(engine.error) or repr(engine.error)
+        if engine.error is not None:
+            self.failures += 1
         self.traffic = engine.had_traffic
         self.restarting = engine.restarting
         self.lose(engine.pipe, engine.error, reason, keep=self.persistent and not self.home.closed)
@@ -223,7 +230,15 @@ class StreamSession(Session):
         return False
 
     def _peer(self, link: Link, info: PeerInfo) -> Peer:
-        return Peer(self.endpoint, link.peer_address, info.identity, info.socket_type, info.user_id, info.properties)
+        return Peer(
+            endpoint=self.endpoint,
+            address=link.peer_address,
+            routing_id=info.identity,
+            socket_type=info.socket_type,
+            user_id=info.user_id,
+            properties=info.properties,
+            connection=next(connection_numbers),
+        )
 
     def _handshake_failed(self, link: Link, error: Exception) -> Exception:
         self.last_error = error

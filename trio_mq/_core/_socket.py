@@ -34,7 +34,7 @@ from ._monitor import EventChannel, Reporter
 from ._party import PartyHost
 from ._reactor import Reactor
 from ._session import Session
-from ._statistics import EndpointStatistics, PeerStatistics, SocketStatistics, State, peer_statistics
+from ._statistics import EndpointStatistics, PeerStatistics, SocketStatistics, State, absent_peer, peer_statistics
 from ._timers import Timers
 
 _NO_LINGER = frozenset({"SUB", "XSUB"})
@@ -86,7 +86,7 @@ class Socket(trio.abc.AsyncResource):
         self._life = Life.NEW
         self._thread = 0
         self.reactor = Reactor(self._name)
-        self.reporter = Reporter(self._name, self.clock)
+        self.reporter = Reporter(self._name, self.reactor.start)
         self.timers = Timers(self.reactor.start)
         self._book = AddressBook(self)
         self._pipes: dict[Pipe, Session] = {}
@@ -447,7 +447,10 @@ class Socket(trio.abc.AsyncResource):
     def statistics(self) -> SocketStatistics:
         """Figures of this moment: queues, counters, drops by reason, errors; for each peer and each endpoint."""
         return SocketStatistics(
-            peers=tuple(self._peer_statistics(pipe, session) for pipe, session in self._pipes.items()),
+            peers=(
+                *(self._peer_statistics(pipe, session) for pipe, session in self._pipes.items()),
+                *(absent_peer(each.endpoint, each.state, each.last_error) for each in self._book.dialled if not each.pipe),
+            ),
             endpoints=tuple(_endpoint_statistics(entry) for entry in [*self._book.bound, *self._book.dialled]),
             dropped=dict(self._drops),
         )

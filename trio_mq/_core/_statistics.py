@@ -14,7 +14,7 @@ State: TypeAlias = Literal["dialling", "handshaking", "ready", "waiting", "faile
 
 @dataclass(frozen=True)
 class PeerStatistics:
-    """One relationship with a queue of its own.
+    """One relationship: a peer with a queue of its own, or an endpoint that is dialled.
 
     Attributes:
         endpoint: the endpoint of ours it belongs to.
@@ -50,7 +50,7 @@ class EndpointStatistics:
         state: ``'listening'`` or, for a dialled one, the state of its peer.
         peers: connections past their handshake now.
         connections: connections made so far.
-        failures: attempts, accepts and handshakes that failed so far.
+        failures: attempts, accepts and handshakes that failed, and connections that ended by an error, so far.
         last_error: the newest of those errors.
     """
 
@@ -67,7 +67,7 @@ class SocketStatistics:
     """A socket at one moment.
 
     Attributes:
-        peers: each session that has a queue, in the order in which they came.
+        peers: each session, in the order in which they came; dialled ones without a queue last.
         endpoints: each bound or dialled endpoint.
         dropped: messages dropped in the life of the socket, by reason, with those of peers that are gone and those that
             had no peer.
@@ -76,6 +76,11 @@ class SocketStatistics:
     peers: tuple[PeerStatistics, ...] = ()
     endpoints: tuple[EndpointStatistics, ...] = ()
     dropped: Mapping[str, int] = field(default_factory=dict)
+
+
+def absent_peer(endpoint: str, state: State, last_error: Exception | None) -> PeerStatistics:
+    """The figures of a dialled peer for which there is no queue (now, or any more)."""
+    return PeerStatistics(endpoint, Peer(endpoint), state, last_error, 0, 0, 0, 0, 0, 0, {})
 
 
 def peer_statistics(pipe: Pipe, state: State, last_error: Exception | None, in_hand: list[object]) -> PeerStatistics:

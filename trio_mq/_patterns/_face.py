@@ -19,6 +19,8 @@ class Box(Protocol):
     asleep: bool
     encoded: bool
     full: bool
+    held: int
+    hwm: int
     items: list[Any]
 
     @property

@@ -49,6 +49,7 @@ class Pub(Pattern):
 
     def detached(self, pipe: PipeFace) -> None:
         self._forget_subscriptions(pipe)
+        self.table.forget(pipe)
         self._pipes.pop(pipe, None)
         self._changed()
 
@@ -106,7 +107,7 @@ class Pub(Pattern):
     def publish(self, message: Payload) -> None:
         """`send` on the hot path, where nobody can block it."""
         if type(message) is bytes and not self._invert:
-            self._distributor.distribute(message, self.table.match(message))
+            self._distributor.distribute_frame(message, self.table.match(message))
         else:
             self.send(message)
 

@@ -23,7 +23,10 @@ class SubscriptionTable(Generic[S]):
     """Who subscribed to what. A set for each topic, not a count: RFC 37 differs, every libzmq does it so."""
 
     def __init__(self) -> None:
-        self._topics: dict[bytes, dict[S, None]] = {}
+        # Tuples, one shared by all topics that only that subscriber has: a hundred thousand topics are then no work for the
+        # garbage collector, and a look-up gives the answer itself (`tests.benchmarks`, row "100,000 subscriptions").
+        self._topics: dict[bytes, tuple[S, ...]] = {}
+        self._alone: dict[S, tuple[S]] = {}
         self._index = PrefixIndex()
         self._cache: dict[bytes, tuple[S, ...]] = {}
 
@@ -34,39 +37,49 @@ class SubscriptionTable(Generic[S]):
     def add(self, topic: bytes, subscriber: S) -> bool:
         """True if *topic* had no subscriber before."""
         subscribers = self._topics.get(topic)
-        first = subscribers is None
-        if subscribers is None:
-            subscribers = self._topics[topic] = {}
-            self._index.add(topic)
-        subscribers[subscriber] = None
         self._cache.clear()
-        return first
+        if subscribers is None:
+            self._topics[topic] = self._alone.setdefault(subscriber, (subscriber,))
+            self._index.add(topic)
+            return True
+        if subscriber not in subscribers:
+            self._topics[topic] = (*subscribers, subscriber)
+        return False
 
     def discard(self, topic: bytes, subscriber: S) -> bool:
         """True if *topic* has no subscriber any more, or never had this one."""
-        subscribers = self._topics.get(topic, {})
-        subscribers.pop(subscriber, None)
+        subscribers = self._topics.get(topic, ())
+        others = tuple(other for other in subscribers if other is not subscriber)
         self._cache.clear()
-        if subscribers:
+        if others:
+            self._topics[topic] = others
             return False
-        if topic in self._topics:
+        if subscribers:
             del self._topics[topic]
             self._index.discard(topic)
         return True
 
+    def forget(self, subscriber: S) -> None:
+        """*subscriber* is gone and has no topic any more."""
+        self._alone.pop(subscriber, None)
+
     def match(self, first_frame: bytes) -> tuple[S, ...]:
         """Everyone with a subscription that *first_frame* begins with, once each."""
-        key = first_frame[: self._index.longest]
+        index = self._index
+        key = first_frame[: index.longest]
+        if len(index.lengths) <= 1:
+            return self._topics.get(key, ())
         found = self._cache.get(key)
         return self._look_up(key) if found is None else found
 
     def _look_up(self, key: bytes) -> tuple[S, ...]:
-        found: dict[S, None] = {}
+        matched: tuple[S, ...] = ()
         for topic in self._index.prefixes_of(key):
-            found.update(self._topics[topic])
+            subscribers = self._topics[topic]
+            matched = tuple(dict.fromkeys((*matched, *subscribers))) if matched else subscribers
         if len(self._cache) >= _CACHED_KEYS:
             self._cache.clear()
-        matched = self._cache[key] = tuple(found)
+        self._cache[key] = matched
         return matched
 
 
@@ -79,36 +92,49 @@ class PrefixIndex:
 
     def __init__(self) -> None:
         self.longest = 0
+        self.lengths: list[int] = []
         self._members: set[bytes] = set()
-        self._lengths: Counter[int] = Counter()
-        self._tried: list[int] = []
+        self._counts: Counter[int] = Counter()
         self._sorted: list[bytes] = []
         self._parents: list[int] = []
 
     def add(self, member: bytes) -> None:
+        """*member* was not in it."""
         self._members.add(member)
-        self._lengths[len(member)] += 1
+        self._counts[len(member)] += 1
         self._changed(len(member))
 
     def discard(self, member: bytes) -> None:
+        """*member* was in it."""
         self._members.discard(member)
-        self._lengths[len(member)] -= 1
-        if not self._lengths[len(member)]:
-            del self._lengths[len(member)]
+        self._counts[len(member)] -= 1
+        if not self._counts[len(member)]:
+            del self._counts[len(member)]
         self._changed(len(member))
 
     def _changed(self, length: int) -> None:
         self._sorted = []
-        if (length in self._lengths) != (length in self._tried):
-            self._tried = sorted(self._lengths)
-            self.longest = self._tried[-1] if self._tried else 0
+        if (length in self._counts) != (length in self.lengths):
+            self.lengths = sorted(self._counts)
+            self.longest = self.lengths[-1] if self.lengths else 0
 
     def prefixes_of(self, key: bytes) -> Iterable[bytes]:
-        """The members that *key* begins with."""
-        if len(self._tried) <= _LENGTHS_TO_TRY:
-            heads = (key[:length] for length in self._tried if length <= len(key))
-            return [head for head in heads if head in self._members]
-        return self._walk(key)
+        """The members that *key* begins with, once each."""
+        if len(self.lengths) > _LENGTHS_TO_TRY:
+            return self._walk(key)
+        members = self._members
+        return [head for length in self.lengths if length <= len(key) and (head := key[:length]) in members]
+
+    def has_prefix_of(self, key: bytes) -> bool:
+        """Whether *key* begins with some member."""
+        if len(self.lengths) > _LENGTHS_TO_TRY:
+            return any(True for _ in self._walk(key))
+        members = self._members
+        for length in self.lengths:
+            # A key shorter than that is cut to itself, and if it is a member it begins with one.
+            if key[:length] in members:
+                return True
+        return False
 
     def _walk(self, key: bytes) -> Iterable[bytes]:
         if not self._sorted:
@@ -140,7 +166,7 @@ class TopicFilter:
 
     def __init__(self, *, invert: bool = False) -> None:
         self._counts: Counter[bytes] = Counter()
-        self._table: SubscriptionTable[None] = SubscriptionTable()
+        self._index = PrefixIndex()
         self._invert = invert
 
     def __len__(self) -> int:
@@ -154,7 +180,8 @@ class TopicFilter:
     def add(self, topic: bytes) -> None:
         """One more subscription to *topic*. Every one is to be told upstream."""
         self._counts[topic] += 1
-        self._table.add(topic, None)
+        if self._counts[topic] == 1:
+            self._index.add(topic)
 
     def discard(self, topic: bytes) -> bool:
         """One less. True if it was the last one, which alone is told upstream; unknown topics change nothing."""
@@ -164,16 +191,16 @@ class TopicFilter:
         if self._counts[topic]:
             return False
         del self._counts[topic]
-        self._table.discard(topic, None)
+        self._index.discard(topic)
         return True
 
     def wants(self, message: Payload) -> bool:
         """Whether *message* begins with a topic (or, inverted, with none)."""
-        return bool(self._table.match(message if isinstance(message, bytes) else message[0])) != self._invert
+        return self._index.has_prefix_of(message if isinstance(message, bytes) else message[0]) != self._invert
 
     def filter(self, messages: list[Payload]) -> list[Payload]:
         """Those of *messages* that are wanted, in order."""
         if b"" in self._counts and not self._invert:
             return messages
-        wants = self.wants
-        return [message for message in messages if wants(message)]
+        wanted, unwanted = self._index.has_prefix_of, self._invert
+        return [m for m in messages if wanted(m if isinstance(m, bytes) else m[0]) != unwanted]

@@ -38,6 +38,7 @@ class _Names:
     def __init__(self) -> None:
         self.bound: dict[str, Binding] = {}
         self.waiting: dict[str, dict[Connecting, None]] = {}
+        self.joints = 0
 
 
 _names: trio.lowlevel.RunVar[_Names] = trio.lowlevel.RunVar("trio_mq inproc names")
@@ -82,7 +83,8 @@ class Binding(Attachment):
 
     def meet(self, connecting: Connecting) -> None:
         """Join *connecting* with a party of this end."""
-        joint = Joint(connecting, self._make_party(), self._joints)
+        self._names.joints += 1
+        joint = Joint(connecting, self._make_party(), self._joints, self._names.joints)
         self._joints.add(joint)
         joint.begin()
 
@@ -128,10 +130,11 @@ class Connecting(Attachment):
 class Joint:
     """Two parties and the two mailboxes between them."""
 
-    def __init__(self, connecting: Connecting, host: Party, siblings: set[Joint]) -> None:
+    def __init__(self, connecting: Connecting, host: Party, siblings: set[Joint], number: int) -> None:
         self._connecting = connecting
         self._ends = (connecting.party, host)
         self._siblings = siblings
+        self._number = number
         self._over = False
         connecting.joint = self
 
@@ -161,7 +164,8 @@ class Joint:
 
     def _peer(self, other: Party) -> Peer:
         endpoint = self._connecting.endpoint
-        return Peer(endpoint, endpoint, other.routing_id, other.socket_type, None, other.properties)
+        # Numbered, since a peer is told from others by its address.
+        return Peer(endpoint, f"{endpoint}#{self._number}", other.routing_id, other.socket_type, None, other.properties)
 
     def _refuse(self, error: HandshakeError) -> None:
         """Neither end tries again: in one process nothing would be different the next time."""

@@ -67,6 +67,9 @@ def _interleave_frames(frames: list[bytes], out: list[bytes]) -> None:
 
 def encode_message(message: Payload) -> bytes:
     """The bytes of one message."""
+    if isinstance(message, bytes):
+        size = len(message)
+        return (_SHORT[size] if size < 256 else b"\x02" + size.to_bytes(8, "big")) + message
     return b"".join(interleave([message]))
 
 

@@ -25,8 +25,8 @@ class _TrioMQ:
             await _send(push, run)
 
     async def pull(self, run: Run) -> None:
-        async with trio_mq.Pull(bind=run.endpoint, options=_MARKED) as pull:
-            run.announce(pull.last_endpoint)
+        async with trio_mq.Pull(options=_MARKED) as pull:
+            run.announce(await pull.bind(run.endpoint))
             await _receive(pull, run)
 
     async def inproc(self, run: Run) -> None:
@@ -49,8 +49,8 @@ class _TrioMQ:
                     await req.receive()
 
     async def reply(self, run: Run) -> None:
-        async with trio_mq.Rep(bind=run.endpoint, options=_options(run)) as rep:
-            run.announce(rep.last_endpoint)
+        async with trio_mq.Rep(options=_options(run)) as rep:
+            run.announce(await rep.bind(run.endpoint))
             if run.scenario.requests:
                 async for request in rep.requests():
                     run.begin()
@@ -66,8 +66,8 @@ class _TrioMQ:
                     await rep.send(message)
 
     async def publish(self, run: Run) -> None:
-        async with trio_mq.Pub(bind=run.endpoint, options=_UNMARKED) as pub:
-            run.announce(pub.last_endpoint)
+        async with trio_mq.Pub(options=_UNMARKED) as pub:
+            run.announce(await pub.bind(run.endpoint))
             for message in run.greetings():
                 await pub.send(message)
                 await trio.sleep(PAUSE)
