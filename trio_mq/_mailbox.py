@@ -5,6 +5,7 @@ It is bounded by a high-water mark, filled and emptied in batches, and speaks up
 * `on_item`: the reader had found it empty (`asleep`) and there is something now;
 * `on_full`: the writer found it full; whoever reads may make room on the spot (one inline write);
 * `on_room`: the writer had found it full (`full`) and half of it, at least, has gone;
+* `on_fewer`: somebody watches it (`watched`), and some of it has gone;
 * `on_sleep`: the reader found it empty, so turns dealt out on it (see below) end.
 
 **Turns.** While the reader is awake a writer may append to `items` itself, as often as `room` said, and say
@@ -42,12 +43,13 @@ class Mailbox:
         passed: messages that have left it for good, towards the reader.
         deals: whether turns may be dealt out on it.
         encoded: items are wire bytes of one message each, not messages.
+        watched: somebody waits for fewer bytes in it, and is to be told of every batch that goes.
         refine: applied to what is taken, where no engine stands between the two ends to do it (inproc).
     """
 
     __slots__ = (
-        "asleep", "batch", "encoded", "full", "held", "hwm", "items", "on_full", "on_item", "on_room", "on_sleep", "passed",
-        "refine",
+        "asleep", "batch", "encoded", "full", "held", "hwm", "items", "on_fewer", "on_full", "on_item", "on_room", "on_sleep", "passed",
+        "refine", "watched",
     )  # fmt: skip
     deals = True
 
@@ -61,6 +63,8 @@ class Mailbox:
         self.held = 0
         self.passed = 0
         self.on_item: Callable[[], None] = _nothing
+        self.watched = False
+        self.on_fewer: Callable[[], None] = _nothing
         self.on_full: Callable[[], None] = _nothing
         self.on_room: Callable[[], None] = _nothing
         self.on_sleep: Callable[[], None] = _nothing
@@ -116,8 +120,7 @@ class Mailbox:
         """Up to *limit* items, oldest first, for good."""
         batch = self._cut(limit)
         self.passed += len(batch)
-        if self.full:
-            self._tell_of_room()
+        self._tell()
         return batch if self.refine is None else self.refine(batch)
 
     def hold(self, limit: int) -> list[Any]:
@@ -143,8 +146,7 @@ class Mailbox:
         """The held items have gone."""
         self.passed += self.held
         self.batch, self.held = [], 0
-        if self.full:
-            self._tell_of_room()
+        self._tell()
 
     def restore(self, unsent: list[Any]) -> None:
         """Of the held items *unsent* go back to the front, the rest have gone."""
@@ -156,6 +158,13 @@ class Mailbox:
         """The reader has found it empty and stops looking."""
         self.asleep = True
         self.on_sleep()
+
+    def _tell(self) -> None:
+        """Some items have gone."""
+        if self.full:
+            self._tell_of_room()
+        if self.watched:
+            self.on_fewer()
 
     def _tell_of_room(self) -> None:
         # At half of the mark, as libzmq does: a writer woken for each single place would cost a task switch each.

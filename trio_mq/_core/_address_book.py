@@ -198,10 +198,11 @@ class AddressBook:
 
     def close(self) -> None:
         """Let go of everything, now."""
-        for session in list(self.sessions()):
-            session.close()
+        sessions = list(self.sessions())
         for bound in self.bound:
             bound.close()
+        for session in sessions:
+            session.close()
 
 
 Entry = TypeVar("Entry", Acceptor | PartyHost, DialledSession | PartySession)

@@ -77,7 +77,7 @@ class PartySession(Session):
 
     @property
     def closing(self) -> bool:
-        return self.home.closed
+        return self.home.closing
 
     def waiting(self) -> tuple[list[Any], list[Any]]:
         return ([], []) if self.pipe is None else (self.pipe.inbound.items, self.pipe.outbound.items)
@@ -110,13 +110,15 @@ class PartySession(Session):
         if self.pipe is not None:
             self.home.pattern.subscription(self.pipe, topic, subscribe)
 
-    def part(self, error: Exception | None, unread: int) -> None:
+    def part(self, error: Exception | None, unread: list[Any]) -> None:
         pipe = self.pipe
         if pipe is None:
             return
         self._take_mailboxes_back()
-        if unread:
-            self.home.drop(pipe, "disconnected", unread)
+        if self.options.peer_events:
+            pipe.outbound.put_all(unread)  # to be handed back
+        elif unread:
+            self.home.drop(pipe, "disconnected", len(unread))
         self.state = "dialling"
         self.lose(pipe, error, "the peer left", keep=self._lasting)
         if not self._lasting:

@@ -232,6 +232,9 @@ class ReceivingSocket(InboundSocket):
         return taken or None
 
     def _disturb(self, error: type[trio.ClosedResourceError], text: str) -> None:
+        # Nobody receives them any more; where the peer gets back what was not received, they are part of that.
+        for pipe in self._pipes:
+            pipe.inbound.items[:0] = map(self.pattern.unrefine, self._in_hand(pipe))
         self._ready, self._batch = _EMPTY, []
         super()._disturb(error, text)
 

@@ -48,6 +48,8 @@ class Home(Protocol):
     @property
     def closed(self) -> bool: ...
     @property
+    def closing(self) -> bool: ...
+    @property
     def encodes(self) -> bool:
         """Whether queues to peers over streams hold wire bytes."""
 

@@ -234,6 +234,11 @@ class Socket(trio.abc.AsyncResource):
         """Whether the socket has closed."""
         return self._life is Life.CLOSED
 
+    @property
+    def closing(self) -> bool:
+        """Whether the socket has closed or is about to, so that nothing is received any more."""
+        return self._life in (Life.CLOSING, Life.CLOSED)
+
     def _check_open(self) -> None:
         """Raise unless the socket is open and this is its event loop."""
         if self._life is not Life.OPEN:
@@ -336,10 +341,10 @@ class Socket(trio.abc.AsyncResource):
             await self._drain([s.pipe for s in sessions if s.pipe is not None], self._lingering(options))
         finally:
             self._book.remove(entry)
-            for session in sessions:
-                session.close()
             if isinstance(entry, PartyHost):
                 entry.close()
+            for session in sessions:
+                session.close()
             with trio.CancelScope(shield=True):
                 for session in sessions:
                     await session.ended.wait()
@@ -505,6 +510,7 @@ class Socket(trio.abc.AsyncResource):
     def hook(self, pipe: Pipe) -> None:
         pipe.inbound.on_item = partial(self._readable, pipe)
         pipe.outbound.on_room = partial(self._writable, pipe)
+        pipe.outbound.on_fewer = self.went_idle
         if self.pattern.turns_need_readers:
             pipe.outbound.on_sleep = self.revoke_turns
 

@@ -22,6 +22,7 @@ class Box(Protocol):
     held: int
     hwm: int
     items: list[Any]
+    watched: bool
 
     @property
     def deals(self) -> bool: ...
@@ -121,6 +122,10 @@ class Pattern:
     def refine(self, pipe: PipeFace, messages: list[Any]) -> list[Any]:
         """`accept` where no wire is between the two ends (inproc): *messages* are just being taken."""
         return self.accept(pipe, messages)
+
+    def unrefine(self, message: Any) -> Any:
+        """*message* as it was before `refine`, for giving back what the program never received."""
+        return message
 
     def subscription(self, pipe: PipeFace, topic: bytes, subscribe: bool) -> None:
         """The peer of *pipe* subscribed to *topic*, or cancelled."""

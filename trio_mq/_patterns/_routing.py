@@ -108,6 +108,11 @@ class Router(Pattern):
             [routing_id, m] if isinstance(m, bytes) else [routing_id, *m] if isinstance(m, list) else m for m in messages
         ]
 
+    def unrefine(self, message: Any) -> Any:
+        if not isinstance(message, list):
+            return message
+        return message[1] if len(message) == 2 else message[1:]
+
     def readable(self, pipe: PipeFace) -> None:
         self._queue.activate(pipe)
 

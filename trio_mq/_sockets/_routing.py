@@ -101,4 +101,12 @@ class Router(MultipartSendingSocket, ReceivingSocket):
             HostUnreachableError: nobody has it, or its peer went meanwhile.
             trio.ClosedResourceError: the socket was closed meanwhile.
         """
-        await self._wait_until(lambda: self.peer_room(routing_id) < max(1, below), lambda: None)
+
+        def enough() -> bool:
+            less = self.peer_room(routing_id) < max(1, below)
+            pipe = self.pattern.pipe_of(routing_id)
+            assert pipe is not None  # or peer_room had raised
+            pipe.outbound.watched = not less
+            return less
+
+        await self._wait_until(enough, lambda: None)

@@ -61,8 +61,8 @@ class Party(Protocol):
     def subscription(self, topic: bytes, subscribe: bool) -> None:
         """The peer subscribed to *topic*, or cancelled."""
 
-    def part(self, error: Exception | None, unread: int) -> None:
-        """The peer is gone, with *unread* messages from here that it had not received."""
+    def part(self, error: Exception | None, unread: list[Any]) -> None:
+        """The peer is gone, and *unread* are the messages from here that nobody will receive there."""
 
     def failed(self, error: Exception) -> None:
         """There will be no exchange with the peer that came, because of *error*."""

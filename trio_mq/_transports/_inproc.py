@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import trio
 
@@ -184,8 +185,7 @@ class Joint:
             return
         self._detach()
         guest, host = self._ends
-        lost_by_guest = len(host.waiting()[0]) if host.closing else 0
-        lost_by_host = len(guest.waiting()[0]) if guest.closing else 0
+        lost_by_guest, lost_by_host = _unread(host), _unread(guest)
         guest.part(error, lost_by_guest)
         host.part(error, lost_by_host)
         if again:
@@ -207,6 +207,11 @@ class End:
 
     def close(self, error: Exception | None) -> None:
         self._joint.end(error, again=False)
+
+
+def _unread(party: Party) -> list[Any]:
+    """What *party* has not received and never will."""
+    return list(party.waiting()[0]) if party.closing else []
 
 
 def _mismatch(guest: str, host: str) -> SocketTypeMismatchError | None:
