@@ -23,7 +23,7 @@ class Connection(Protocol):
         """Break the connection now and dial again at once, without back-off."""
 
     def close(self, error: Exception | None) -> None:
-        """End the connection because of *error* (None: nothing is wrong). The caller may be amidst the pipes."""
+        """End the connection at once because of *error* (None: nothing is wrong); the pattern hears of it before we return."""
 
 
 class Pipe:

@@ -135,10 +135,14 @@ async def test_a_proxy_cancelled_while_one_peer_has_no_room_has_lost_no_message(
         await front.wait_connected()
         for number in range(5):
             await worker.send_multipart([b"X", b"%d" % number])
-        async with proxied(front, back):
+        capture = await stack.enter_async_context(Push(bind=new_endpoint(), options=BRIEF))
+        tap = await stack.enter_async_context(Pull(connect=capture.last_endpoint))
+        await capture.wait_connected()
+        async with proxied(front, back, capture):
             await trio.testing.wait_all_tasks_blocked()
-        async with proxied(front, back):
+        async with proxied(front, back, capture):
             assert [await client.receive() for _ in range(5)] == [b"%d" % number for number in range(5)]
+        assert waiting(tap) == [[b"X", b"%d" % number] for number in range(5)], "and the capture saw each once"
 
 
 @over("inproc")

@@ -98,6 +98,7 @@ class Engine:
         self.pipe = pipe
         self.heartbeat = heartbeat
         self.restarting = False
+        self.on_close = _nothing
         self._received = False
         self._passed_before = pipe.outbound.passed
         self._over = False
@@ -143,6 +144,7 @@ class Engine:
 
     def close(self, error: Exception | None) -> None:
         self.end(error)
+        self.on_close()
 
     def send_control(self, frame: bytes) -> None:
         """Send *frame* ahead of queued messages, but not amidst one."""

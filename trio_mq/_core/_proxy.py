@@ -70,7 +70,12 @@ async def _pass_on(
             message: Payload = source.take_nowait()
             if capture is not None:
                 _copy(capture, message)
-            await target.pass_on(message)
+            try:
+                await target.pass_on(message)
+            except BaseException:
+                # Whether a ROUTER has room is known only for the peer that a message is for.
+                source.take_back(message)
+                raise
         await checkpoint()
 
 

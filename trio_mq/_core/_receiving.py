@@ -181,6 +181,13 @@ class ReceivingSocket(InboundSocket):
         """The next message in the form that queues hold, or `trio.WouldBlock`."""
         return self._receive_nowait()
 
+    def take_back(self, message: Any) -> None:
+        """Put the message that was taken last first in line again."""
+        first = len(self._batch) - length_hint(self._ready) - 1
+        pipes = [self._batch_pipes[at % len(self._batch_pipes)] for at in range(first, len(self._batch))]
+        self._batch, self._batch_pipes = [message, *self._ready], pipes
+        self._ready = iter(self._batch)
+
     def _receive_nowait(self) -> Any:
         self._check_open()
         message = None if self._receivers else self._take_one()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from typing import Protocol
 
@@ -204,16 +205,23 @@ class StreamSession(Session):
         except HandshakeError as exc:
             return self._refuse(engine, link, exc)
         self.announce(pipe)
+        engine.on_close = partial(self._let_go, engine)
         self.home.reactor.start(engine.writing)
         self.home.timers.add(engine)
         try:
             await engine.reading()
         finally:
+            self._let_go(engine)
+        return engine.error
+
+    def _let_go(self, engine: Engine) -> None:
+        """The connection is over; also called at once when the program or the pattern ends it."""
+        pipe = engine.pipe
+        if pipe.connection is engine:
             self.home.timers.remove(engine)
             engine.end(None)
             engine.give_back()
             self._lost(engine)
-        return engine.error
 
     def _lost(self, engine: Engine) -> None:
         reason = "the peer closed the connection" if engine.error is None else str(engine.error) or repr(engine.error)
