@@ -112,7 +112,7 @@ class Mailbox:
     def put_all(self, items: list[Any]) -> None:
         """Add *items*, whose number the caller has fitted to `room` (notices that must not be lost may exceed it)."""
         self.items += items
-        if self.asleep:
+        if self.asleep and self.items:
             self.asleep = False
             self.on_item()
 

@@ -22,6 +22,15 @@ class Connection(Protocol):
     def restart(self) -> None:
         """Break the connection now and dial again at once, without back-off."""
 
+    def looks(self) -> int:
+        """How often a receiver should `look`, yielding in between, before it sleeps."""
+
+    def look(self) -> bool:
+        """Take over what has arrived, without waiting. True if there was something."""
+
+    def looked(self, found: bool) -> None:
+        """Whether looking has helped."""
+
     def close(self, error: Exception | None) -> None:
         """End the connection at once because of *error* (None: nothing is wrong); the pattern hears of it before we return."""
 

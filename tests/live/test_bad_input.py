@@ -331,7 +331,7 @@ MISFITS: list[tuple[Any, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("cls", "fields"), MISFITS, ids=lambda part: named(part) or next(iter(part)))
+@pytest.mark.parametrize(("cls", "fields"), MISFITS, ids=lambda item: named(item) or next(iter(item)))
 async def test_an_option_that_means_nothing_on_a_type_is_refused_naming_both(cls: Any, fields: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(fields))}.*{cls.__name__.upper()}"):
         cls(options=Options(**fields))
@@ -365,7 +365,7 @@ WRONG_VALUES: list[tuple[dict[str, Any], type[Exception], str]] = [
 
 
 @pytest.mark.parametrize(
-    ("fields", "error", "words"), WRONG_VALUES, ids=lambda part: str(part) if isinstance(part, dict) else ""
+    ("fields", "error", "words"), WRONG_VALUES, ids=lambda item: str(item) if isinstance(item, dict) else ""
 )
 def test_a_wrong_value_of_an_option_is_refused_by_name(
     fields: dict[str, Any], error: type[Exception], words: str

@@ -112,7 +112,7 @@ RECEIVERS: list[tuple[Any, Any, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("receiver", "sender", "more"), RECEIVERS, ids=lambda part: getattr(part, "__name__", ""))
+@pytest.mark.parametrize(("receiver", "sender", "more"), RECEIVERS, ids=lambda item: getattr(item, "__name__", ""))
 @pytest.mark.parametrize("method", ["receive", "receive_multipart", "receive_many", "receive_message"])
 async def test_a_cancelled_receive_took_nothing(
     receiver: Any, sender: Any, more: dict[str, Any], method: str, autojump_clock: MockClock
@@ -356,9 +356,9 @@ async def test_of_many_requests_at_once_the_cancelled_ones_disturb_nobody(autoju
                 answered.append(number)
 
         nursery.start_soon(serve)
-        async with trio.open_nursery() as clients:
+        async with trio.open_nursery() as askers:
             for number in range(200):
-                clients.start_soon(ask, number)
+                askers.start_soon(ask, number)
         assert 20 < len(answered) < 180
         await trio.sleep(2)  # virtual: for the late replies to come
         assert await req.request(b"usable") == b"usable"

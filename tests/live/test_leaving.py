@@ -141,7 +141,7 @@ MATRIX: list[tuple[Callable[[Cancel], Awaitable[None]], Callable[[BaseException 
 
 
 @pytest.mark.parametrize("cancelled", [False, True], ids=["", "in a cancelled scope"])
-@pytest.mark.parametrize(("happening", "is_right"), MATRIX, ids=lambda part: getattr(part, "__name__", part))
+@pytest.mark.parametrize(("happening", "is_right"), MATRIX, ids=lambda item: getattr(item, "__name__", item))
 async def test_what_leaves_the_block_is_plain(
     happening: Callable[[Cancel], Awaitable[None]],
     is_right: Callable[[BaseException | None], bool],
@@ -209,7 +209,9 @@ async def test_a_crash_ends_the_block_wherever_it_waits() -> None:
                 await trio.sleep(math.inf)
             steps.append("went on behind the wait")
     assert steps == []
-    assert isinstance(caught.value.__cause__, Rotten), "the Cancelled of the block's own tasks are no part of the story"
+    assert isinstance(caught.value.__cause__, Rotten), (
+        "the Cancelled of the block's own tasks do not belong in the story"
+    )
 
 
 async def test_a_crash_and_an_error_of_the_block_are_both_told() -> None:

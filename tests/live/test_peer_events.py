@@ -43,7 +43,7 @@ async def test_a_router_is_told_who_comes_and_goes_in_order_with_what_they_say(e
             story: list[Any] = []
             while len(story) < 5:
                 story += await router.receive_many()
-            assert [told(part) for part in story] == [
+            assert [told(item) for item in story] == [
                 "PeerJoined", [b"A", b"0"], [b"A", b"1"], [b"A", b"2"], "PeerLeft",
             ]  # fmt: skip
             joined, left = story[0], story[-1]
@@ -64,7 +64,7 @@ async def test_other_types_are_told_too(endpoint: str, cls: Any, other: Any) -> 
             story: list[Any] = []
             while len(story) < 3:
                 story += await socket.receive_many()
-            assert [told(part) for part in story] == ["PeerJoined", b"hello", "PeerLeft"]
+            assert [told(item) for item in story] == ["PeerJoined", b"hello", "PeerLeft"]
 
 
 async def test_receive_calls_of_one_message_deliver_events_in_their_place(autojump_clock: MockClock) -> None:
@@ -93,7 +93,7 @@ async def test_a_waiting_receiver_is_woken_by_an_event(autojump_clock: MockClock
         async with Push(connect="inproc://here"):
             await pull.wait_connected()
             await trio.testing.wait_all_tasks_blocked()
-    assert [told(part) for part in got] == ["PeerJoined", "PeerLeft"]
+    assert [told(item) for item in got] == ["PeerJoined", "PeerLeft"]
 
 
 async def test_iterations_give_events_where_they_belong(autojump_clock: MockClock) -> None:
@@ -103,11 +103,11 @@ async def test_iterations_give_events_where_they_belong(autojump_clock: MockCloc
             async with Push(connect="inproc://here") as push:
                 await push.send(b"1")
             story: list[Any] = []
-            async for part in iterate(pull):
-                story.append(part)
-                if isinstance(part, PeerLeft):
+            async for item in iterate(pull):
+                story.append(item)
+                if isinstance(item, PeerLeft):
                     break
-            assert [told(part) for part in story] == ["PeerJoined", story[1], "PeerLeft"]
+            assert [told(item) for item in story] == ["PeerJoined", story[1], "PeerLeft"]
             assert story[1] in (b"1", [b"1"])
 
 
@@ -144,7 +144,7 @@ async def test_inproc_hands_back_what_the_peer_had_not_received(autojump_clock: 
                 await router.send_multipart([b"A", b"%d" % number, b"x"])
             assert await dealer.receive_multipart() == [b"0", b"x"]
         story = await router.receive_many()
-        assert [told(part) for part in story] == ["PeerJoined", "PeerLeft"]
+        assert [told(item) for item in story] == ["PeerJoined", "PeerLeft"]
         left: Any = story[-1]
         assert list(left.unsent) == [[b"1", b"x"], [b"2", b"x"]]
 
@@ -183,7 +183,7 @@ async def test_a_reconnection_under_the_same_name_is_one_leaving_and_one_joining
                     story: list[Any] = []
                     while len(story) < 2:
                         story += await router.receive_many()
-                    assert [told(part) for part in story] == ["PeerJoined", [b"A", b"hello"]]
+                    assert [told(item) for item in story] == ["PeerJoined", [b"A", b"hello"]]
                 assert told((await router.receive_many())[0]) == "PeerLeft"
 
 
@@ -202,7 +202,7 @@ async def test_a_handover_is_the_old_one_leaving_before_the_new_one_speaks(endpo
                     await new.send(b"new")
                     while len(story) < 5:
                         story += await router.receive_many()
-            names = [told(part) for part in story]
+            names = [told(item) for item in story]
             assert names[:2] == ["PeerJoined", [b"A", b"old"]]
             assert names.index("PeerLeft") < names.index([b"A", b"new"]), "else the new one would seem to have left"
 
@@ -227,8 +227,8 @@ async def test_two_peers_are_never_equal_so_that_they_can_be_told_apart_and_be_k
                     story += await pull.receive_many()
             while len(story) < 4:
                 story += await pull.receive_many()
-        joined = {part.peer for part in story if isinstance(part, PeerJoined)}
-        left = {part.peer for part in story if isinstance(part, PeerLeft)}
+        joined = {item.peer for item in story if isinstance(item, PeerJoined)}
+        left = {item.peer for item in story if isinstance(item, PeerLeft)}
         assert len(joined) == 2
         assert joined == left
 

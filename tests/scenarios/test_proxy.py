@@ -51,9 +51,9 @@ async def test_questions_and_answers_find_their_way_through(endpoint: str, new_e
         for number in range(5):
             nursery.start_soon(work, number)
         await back.wait_connected(5)
-        async with trio.open_nursery() as clients:
+        async with trio.open_nursery() as askers:
             for number in range(3):
-                clients.start_soon(ask, number)
+                askers.start_soon(ask, number)
         assert served.total() == 30
         assert len(served) == 5, "the dealer deals to every worker"
         nursery.cancel_scope.cancel()
@@ -130,7 +130,7 @@ async def test_a_proxy_cancelled_while_one_peer_has_no_room_has_lost_no_message(
         front = await stack.enter_async_context(Router(bind=endpoint, options=blocking))
         back = await stack.enter_async_context(Dealer(bind=new_endpoint(), options=BRIEF))
         slow = Options(routing_id=b"X", receive_hwm=1, linger=0)
-        client = await stack.enter_async_context(Dealer(connect=front.last_endpoint, options=slow))
+        asker = await stack.enter_async_context(Dealer(connect=front.last_endpoint, options=slow))
         worker = await stack.enter_async_context(Dealer(connect=back.last_endpoint))
         await front.wait_connected()
         for number in range(5):
@@ -141,7 +141,7 @@ async def test_a_proxy_cancelled_while_one_peer_has_no_room_has_lost_no_message(
         async with proxied(front, back, capture):
             await trio.testing.wait_all_tasks_blocked()
         async with proxied(front, back, capture):
-            assert [await client.receive() for _ in range(5)] == [b"%d" % number for number in range(5)]
+            assert [await asker.receive() for _ in range(5)] == [b"%d" % number for number in range(5)]
         assert waiting(tap) == [[b"X", b"%d" % number] for number in range(5)], "and the capture saw each once"
 
 

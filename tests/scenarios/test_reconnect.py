@@ -89,7 +89,7 @@ async def test_the_wait_doubles_up_to_its_maximum_and_is_jittered_over_its_lengt
     assert all(0 <= wait <= 0.01 for wait in waits[:1])
     assert all(0 <= wait <= 0.02 for wait in waits[:2])
     assert all(0 <= wait <= 0.04 for wait in waits)
-    assert len(set(waits)) > 5, "without jitter a thousand clients come back in the same moment"
+    assert len(set(waits)) > 5, "without jitter a thousand peers come back in the same moment"
 
 
 @over("tcp")

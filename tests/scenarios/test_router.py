@@ -169,14 +169,14 @@ async def test_without_handover_the_second_owner_of_a_name_is_refused_and_both_e
 @pytest.mark.parametrize("prober", [Dealer, Router, Req], ids=lambda cls: cls.__name__)
 async def test_a_probe_introduces_its_sender_to_the_router(endpoint: str, prober: type[Dealer | Router | Req]) -> None:
     options = Options(routing_id=b"X", probe_router=True, linger=0)
-    async with Router(bind=endpoint) as router, prober(connect=router.last_endpoint, options=options) as client:
+    async with Router(bind=endpoint) as router, prober(connect=router.last_endpoint, options=options) as guest:
         assert await router.receive_multipart() == [b"X", b""]
-        if isinstance(client, Req):
+        if isinstance(guest, Req):
             return
         await router.send_multipart([b"X", b"Hello"])
-        got = await client.receive_multipart()
+        got = await guest.receive_multipart()
         assert got[-1] == b"Hello"
-        if isinstance(client, Router):
+        if isinstance(guest, Router):
             assert len(got[0]) == 5
 
 
@@ -185,23 +185,23 @@ async def test_a_probe_introduces_its_sender_to_the_router(endpoint: str, prober
 async def test_a_routing_id_given_to_connect_names_the_other_end_at_once(endpoint: str, own_names: bool) -> None:
     binder = named(b"X") if own_names else BRIEF
     dialler = named(b"Y") if own_names else BRIEF
-    async with Router(bind=endpoint, options=binder) as bound, Router(options=dialler) as client:
-        client.connect(bound.last_endpoint or "", routing_id=b"chosen")
-        await client.send_multipart([b"chosen", b"hi"])  # before the handshake can have happened
+    async with Router(bind=endpoint, options=binder) as bound, Router(options=dialler) as guest:
+        guest.connect(bound.last_endpoint or "", routing_id=b"chosen")
+        await guest.send_multipart([b"chosen", b"hi"])  # before the handshake can have happened
         routing_id, body = await bound.receive_multipart()
         assert body == b"hi"
         assert routing_id == b"Y" if own_names else routing_id[0] == 0
         await bound.send_multipart([routing_id, b"ok"])
-        assert await client.receive_multipart() == [b"chosen", b"ok"]
+        assert await guest.receive_multipart() == [b"chosen", b"ok"]
 
 
 @over(*EVERYWHERE)
 async def test_a_routing_id_in_use_cannot_be_given_to_connect(endpoint: str) -> None:
-    async with Router(bind=endpoint) as bound, Router(options=BRIEF) as client:
-        client.connect(bound.last_endpoint or "", routing_id=b"chosen")
+    async with Router(bind=endpoint) as bound, Router(options=BRIEF) as guest:
+        guest.connect(bound.last_endpoint or "", routing_id=b"chosen")
         with pytest.raises(ValueError, match="chosen"):
-            client.connect(bound.last_endpoint or "", routing_id=b"chosen")
-        await client.send_multipart([b"chosen", b"hi"])
+            guest.connect(bound.last_endpoint or "", routing_id=b"chosen")
+        await guest.send_multipart([b"chosen", b"hi"])
         assert (await bound.receive_multipart())[1] == b"hi"
 
 

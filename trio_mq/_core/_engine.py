@@ -13,8 +13,10 @@ A batch stays held (charged to the mailbox's mark, the linger and the statistics
 loss the messages not wholly taken go back to the front. Nothing here raises into a user's call: a failure is stored, and the
 reading task, which owns the connection's end, finds it.
 
-The **reading half** reads at most `Decoder.wanted` bytes, decodes as many messages as the mailbox has room for, and stops
-reading while it has none; nothing is ever dropped on the receiving side.
+The **reading half** reads at most `Decoder.wanted` bytes and decodes as many messages as the mailbox has room for. While
+there is more than that it is *stuffed*: it does not read, and whoever takes messages out decodes the next ones on the spot.
+Nothing is ever dropped on the receiving side. A receiver about to sleep may `look` itself, without the reading task: that
+saves a task switch, and where the peer answers at once the sleep (`Eagerness`).
 """
 
 from __future__ import annotations
@@ -109,11 +111,12 @@ class Engine:
         self._unsent: list[bytes | memoryview] = []
         self._last_write = 0.0
         self._more = False
+        self._stuffed = False
         self._since_yield = 0
         self._error: Exception | None = None
         pipe.outbound.on_item = self._first_item
         pipe.outbound.on_full = self._write_for_room
-        pipe.inbound.on_room = self._reader.wake
+        pipe.inbound.on_room = self._deliver_more
 
     def __repr__(self) -> str:
         return f"<Engine on {self._link}: {self._state.value}>"
@@ -285,88 +288,100 @@ class Engine:
     @enable_ki_protection
     async def reading(self) -> None:
         """The reading task: until the connection ends; then `error` says why."""
-        decoder = self._decoder
+        self._deliver()
         try:
-            await self._deliver()
             while not self._over:
-                data = await self._read(decoder.wanted)
-                if data is None:
-                    continue
-                if not data:
-                    self.end(None if decoder.at_message_boundary else RemoteProtocolError(_HALF_A_MESSAGE))
-                    return
-                self.heartbeat.heard()
-                decoder.feed(data)
-                await self._deliver()
+                if self._stuffed:
+                    await self._reader.park()
+                else:
+                    await self._read_once()
         except trio.ClosedResourceError:
             pass
-        except (OSError, ProtocolError) as exc:
+        except OSError as exc:
             self.end(exc)
 
-    async def _read(self, limit: int) -> bytes | None:
-        """What has arrived; waits for it once."""
-        data = await self._look(limit)
-        if data is None:
+    async def _read_once(self) -> None:
+        limit = self._decoder.wanted
+        if not self._more or self._since_yield >= YIELD_AFTER:
+            self._since_yield = 0
             await self._link.wait_readable()
-            data = self._link.try_receive(limit)
+        self._take_in(self._link.try_receive(limit), limit)
+
+    def _take_in(self, data: bytes | None, limit: int) -> bool:
+        """What `try_receive` gave when asked for *limit* bytes; True if there was something."""
         self._more = data is not None and len(data) == limit
+        if data is None:
+            return False
+        if not data:
+            self.end(None if self._decoder.at_message_boundary else RemoteProtocolError(_HALF_A_MESSAGE))
+            return False
         if self._more:
-            keep_freed_memory()
-        return data
-
-    async def _look(self, limit: int) -> bytes | None:
-        """Look without waiting: at once if the last read was full, else after each of a few checkpoints.
-
-        A peer that answers quickly then finds us awake; see `Eagerness`.
-        """
-        if self._more and self._since_yield < YIELD_AFTER:
             self._since_yield += limit
-            return self._link.try_receive(limit)
-        self._since_yield = 0
-        eagerness = self._eagerness
-        looks = eagerness.looks()
-        for _ in range(looks):
-            await trio.lowlevel.checkpoint()
-            data = self._link.try_receive(limit)
-            if data is not None:
-                eagerness.found()
-                return data
-        if looks:
-            eagerness.missed()
-        return None
+            keep_freed_memory()
+        self.heartbeat.heard()
+        self._decoder.feed(data)
+        self._deliver()
+        return True
 
-    async def _deliver(self) -> None:
-        """Decode what was read, and pass it on as the mailbox has room."""
-        inbound, pattern, decoder = self.pipe.inbound, self._host.pattern, self._decoder
-        while not self._over:
-            room = inbound.room()
-            if room <= 0:
-                await self._wait_for_room()
-                continue
-            messages: list[Payload] = []
-            try:
-                command = decoder.decode(room, messages)
-            finally:
-                # What was whole before a breach is delivered, wherever the kernel happened to cut the stream.
-                if messages:
-                    self._received = True
-                    accepted = pattern.accept(self.pipe, messages)
-                    self.pipe.received_before += len(messages) - len(accepted)
-                    if accepted:
-                        inbound.put_all(accepted)
-            if command is not None:
-                self._obey(command)
-            elif len(messages) < room:
-                return
+    def looks(self) -> int:
+        return 0 if self._over else self._eagerness.looks()
 
-    async def _wait_for_room(self) -> None:
-        self._pause(True)
-        self.pipe.inbound.full = True
-        await self._reader.park()
-        self._pause(False)
+    def look(self) -> bool:
+        if self._over or self._stuffed:
+            return False
+        limit = self._decoder.wanted
+        try:
+            return self._take_in(self._link.try_receive(limit), limit)
+        except OSError as exc:
+            self.end(exc)
+            return False
+
+    def looked(self, found: bool) -> None:
+        self._eagerness.looked(found)
+
+    def _deliver(self) -> None:
+        """Decode what was read and pass it on, as far as the mailbox has room; the rest follows when it has room again."""
+        inbound = self.pipe.inbound
+        try:
+            while not self._over:
+                room = inbound.room()
+                if room <= 0:
+                    inbound.full = True
+                    self._pause(True)
+                    return
+                if not self._decode(room):
+                    break
+        except ProtocolError as exc:
+            self.end(exc)
+        if self._stuffed:
+            self._pause(False)
+            self._reader.wake()
+
+    def _decode(self, room: int) -> bool:
+        """Decode up to *room* messages, or to the next command; False when there is nothing more."""
+        pipe, pattern = self.pipe, self._host.pattern
+        messages: list[Payload] = []
+        try:
+            command = self._decoder.decode(room, messages)
+        finally:
+            # What was whole before a breach is delivered, wherever the kernel happened to cut the stream.
+            if messages:
+                self._received = True
+                accepted = pattern.accept(pipe, messages)
+                pipe.received_before += len(messages) - len(accepted)
+                if accepted:
+                    pipe.inbound.put_all(accepted)
+        if command is not None:
+            self._obey(command)
+        return command is not None or len(messages) >= room
+
+    def _deliver_more(self) -> None:
+        """There is room again."""
+        if self._stuffed:
+            self._deliver()
 
     def _pause(self, paused: bool) -> None:
-        self.heartbeat.paused = paused
+        self._stuffed = self.heartbeat.paused = paused
         if paused and self.heartbeat.next_deadline < math.inf:
             self._host.timers.changed()
 

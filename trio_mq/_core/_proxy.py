@@ -68,14 +68,14 @@ async def _pass_on(
             if not (target.can_send() and source.can_receive()):
                 break
             message: Payload = source.take_nowait()
-            if capture is not None:
-                _copy(capture, message)
             try:
                 await target.pass_on(message)
             except BaseException:
                 # Whether a ROUTER has room is known only for the peer that a message is for.
                 source.take_back(message)
                 raise
+            if capture is not None:
+                _copy(capture, message)
         await checkpoint()
 
 

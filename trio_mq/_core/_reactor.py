@@ -108,7 +108,7 @@ class Reactor:
                         raise
                     except BaseException as exc:
                         # Ctrl-C while lingering, say.
-                        failure = failure or exc
+                        failure = exc if failure is None else failure
                 finally:
                     self.stop()
                     nursery.cancel_scope.cancel()
@@ -118,7 +118,7 @@ class Reactor:
             leaves = list(_leaves(exc))
             others = [leaf for leaf in leaves if not isinstance(leaf, trio.Cancelled)]
             if others:
-                failure = failure or others[0]
+                failure = others[0] if failure is None else failure
             elif failure is None and self.crash is None:
                 raise leaves[0] from None
         finally:

@@ -15,7 +15,7 @@ from trio.lowlevel import checkpoint, enable_ki_protection
 
 from .._errors import MultipartError
 from .._message import Message, Payload, PeerJoined, PeerLeft, Received
-from .._patterns import PipeFace
+from .._patterns import Carrier, PipeFace
 from .._pipe import Pipe
 from ._credit import MOST, Credit
 from ._socket import Socket
@@ -23,6 +23,27 @@ from ._waiting import Line
 
 _EMPTY: Iterator[Any] = iter(())
 Item = TypeVar("Item")
+
+
+async def look_for(take: Callable[[], Any], connection: Carrier, line: Line[Any]) -> Any:
+    """What *take* gives within as many looks at *connection* as are worth while, or None.
+
+    Others run after each look. It is nobody's turn while somebody stands in *line*.
+    """
+    looks = connection.looks()
+    for _ in range(looks):
+        await checkpoint()
+        if line:
+            break
+        got = take()
+        if got is None and connection.look():
+            got = take()
+        if got is not None:
+            connection.looked(True)
+            return got
+    if looks:
+        connection.looked(False)
+    return None
 
 
 class Iteration(Generic[Item]):
@@ -59,9 +80,18 @@ class InboundSocket(Socket):
             self._check_open()
         got = None if self._receivers else take()
         if got is None:
-            got = await self._receivers.wait(take)
+            got = await self._look_for(take)
+            if got is None:
+                got = await self._receivers.wait(take)
             credit.yielded()
         return got
+
+    async def _look_for(self, take: Callable[[], Any]) -> Any:
+        """What *take* gives within a few looks at the only peer there is, or None."""
+        connection = self._only_connection
+        if connection is None or self._receivers:
+            return None
+        return await look_for(take, connection, self._receivers)
 
     def _readable(self, pipe: Pipe) -> None:
         self.pattern.readable(pipe)

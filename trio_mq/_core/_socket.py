@@ -27,7 +27,7 @@ from .._events import Closed
 from .._message import Peer
 from .._options import CHANGEABLE, Options
 from .._patterns import Pattern, PipeFace
-from .._pipe import Pipe
+from .._pipe import Connection, Pipe
 from ._address_book import AddressBook, Bindable, PreparedListener, Target, resolve
 from ._listener import Acceptor
 from ._monitor import EventChannel, Reporter
@@ -91,6 +91,7 @@ class Socket(trio.abc.AsyncResource):
         self._book = AddressBook(self)
         self._pipes: dict[Pipe, Session] = {}
         self._connected = 0
+        self._only_connection: Connection | None = None
         self._drops: Counter[str] = Counter()
         self._watchers = ParkingLot()
         self._block: AbstractAsyncContextManager[None] | None = None
@@ -494,7 +495,9 @@ class Socket(trio.abc.AsyncResource):
 
     def _changed(self) -> None:
         """Peers or subscriptions are not what they were."""
-        self._connected = sum(1 for pipe in self._pipes if pipe.connection is not None)
+        connections = [pipe.connection for pipe in self._pipes if pipe.connection is not None]
+        self._connected = len(connections)
+        self._only_connection = connections[0] if len(connections) == 1 else None
         self.went_idle()
 
     def went_idle(self) -> None:

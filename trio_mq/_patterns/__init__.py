@@ -6,7 +6,7 @@ envelopes) are composed into one pattern for each socket type; `trio_mq._core` b
 
 from __future__ import annotations
 
-from ._face import NO_TURNS, NOTHING, Batch, Pattern, PipeFace, Turns
+from ._face import NO_TURNS, NOTHING, Batch, Carrier, Pattern, PipeFace, Turns
 from ._pair import Pair
 from ._pipeline import Pull, Push
 from ._pubsub import Pub, XPub, XSub
@@ -15,6 +15,6 @@ from ._request import Exchange, Req
 from ._routing import Dealer, Router
 
 __all__ = [
-    "NOTHING", "NO_TURNS", "Batch", "Dealer", "Exchange", "Incoming", "Pair", "Pattern", "PipeFace", "Pub", "Pull", "Push",
+    "NOTHING", "NO_TURNS", "Batch", "Carrier", "Dealer", "Exchange", "Incoming", "Pair", "Pattern", "PipeFace", "Pub", "Pull", "Push",
     "Rep", "Req", "Router", "Turns", "XPub", "XSub",
 ]  # fmt: skip

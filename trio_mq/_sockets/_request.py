@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from .._core._receiving import one_frame
+from .._core._receiving import look_for, one_frame
 from .._core._socket import Socket
 from .._core._waiting import Line
 from .._errors import StateError
@@ -16,6 +16,8 @@ from .._options import Options
 from .._patterns import Exchange, Pattern
 from .._patterns import Req as ReqPattern
 from .._pipe import Pipe
+
+_NOBODY: Line[None] = Line()
 
 
 class Req(Socket):
@@ -223,13 +225,20 @@ class Req(Socket):
     async def _reply_to(self, exchange: Exchange) -> Payload:
         if exchange.done:
             await trio.lowlevel.checkpoint()
-        else:
+        elif not await self._look_for(exchange):
             line = self._replies[exchange] = Line()
             try:
                 await line.wait(None)
             finally:
                 self._replies.pop(exchange, None)
         return _outcome(exchange)
+
+    async def _look_for(self, exchange: Exchange) -> bool:
+        """Whether *exchange* is done within a few looks at the peer that has it."""
+        connection = exchange.pipe.connection
+        if connection is None:
+            return False
+        return await look_for(lambda: exchange.done or None, connection, _NOBODY) is not None
 
     def _finished(self, exchange: Exchange) -> None:
         """The pattern has a reply, or knows there will be none."""

@@ -205,6 +205,15 @@ class End:
     def restart(self) -> None:
         self._joint.end(None)
 
+    def looks(self) -> int:
+        return 0  # what a peer in the same loop sends is here at once
+
+    def look(self) -> bool:
+        return False
+
+    def looked(self, found: bool) -> None:
+        pass
+
     def close(self, error: Exception | None) -> None:
         self._joint.end(error, again=False)
 
