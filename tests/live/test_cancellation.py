@@ -555,7 +555,7 @@ async def test_a_cancelled_send_over_the_network_leaves_the_stream_whole(endpoin
 
 UNDER_LOAD = textwrap.dedent(
     """
-    import os, signal, sys, threading, time, trio
+    import os, signal, trio
     from trio_mq import Options, Pub, Pull, Push, Rep, Req, Sub
 
     async def load():
@@ -592,24 +592,21 @@ UNDER_LOAD = textwrap.dedent(
             return all(map(only_keyboard_interrupts, exc.exceptions))
         return isinstance(exc, KeyboardInterrupt)
 
-    def interrupt(after):
-        time.sleep(after)
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+    signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
 
-    async def interrupted_load(thread):
-        thread.start()
+    async def interrupted_load(after):
+        # A timer, not a thread: a busy loop may keep other threads from the interpreter lock for seconds.
+        signal.setitimer(signal.ITIMER_REAL, after)
         await load()
 
     for after in MOMENTS:
         before = len(os.listdir("/proc/self/fd"))
-        thread = threading.Thread(target=interrupt, args=(after,))
         try:
-            trio.run(interrupted_load, thread)
+            trio.run(interrupted_load, after)
         except BaseException as exc:
             assert only_keyboard_interrupts(exc), repr(exc)
         else:
             raise AssertionError("the interrupt was swallowed")
-        thread.join()
         assert len(os.listdir("/proc/self/fd")) == before, "a file was left open"
     print("survived", len(MOMENTS))
     """
