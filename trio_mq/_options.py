@@ -181,7 +181,9 @@ class Options:
         for entry in fields(self):
             fits = _FITS.get(entry.name)
             if fits is not None and socket_type not in fits and getattr(self, entry.name) != entry.default:
-                raise ValueError(f"Options: {entry.name} means nothing on {socket_type}; it is for {', '.join(sorted(fits))}")
+                raise ValueError(
+                    f"Options: {entry.name} means nothing on {socket_type}; it is for {', '.join(sorted(fits))}"
+                )
 
     def changed_fields(self, other: Options) -> set[str]:
         """The names of the fields in which *other* differs."""
@@ -221,7 +223,11 @@ def _check_routing_id(routing_id: bytes) -> None:
 
 def _check_property(name: str, text: str) -> None:
     # 37/ZMTP: names are letters, digits, "-_.+"; those of applications begin with "X-".
-    if not name.lower().startswith("x-") or len(name) > 255 or not all(c.isascii() and (c.isalnum() or c in "-_.+") for c in name):
+    if (
+        not name.lower().startswith("x-")
+        or len(name) > 255
+        or not all(c.isascii() and (c.isalnum() or c in "-_.+") for c in name)
+    ):
         raise ValueError(f"Options: the property {name!r} must begin with X- and have only letters, digits and - _ . +")
     if not (text.isascii() and text.isprintable()):
         raise ValueError(f"Options: the value of property {name!r} must be printable ASCII, as libzmq peers read text")

@@ -32,7 +32,9 @@ class Plain:
     def __post_init__(self) -> None:
         if self.server:
             if self.username or self.password:
-                raise ValueError("Plain(server=True) has no credentials of its own; the authenticator checks the peer's")
+                raise ValueError(
+                    "Plain(server=True) has no credentials of its own; the authenticator checks the peer's"
+                )
             return
         for name, value in (("username", self.username), ("password", self.password)):
             if not 1 <= len(value.encode()) <= 255:
@@ -43,7 +45,9 @@ class Curve:
     """The CURVE mechanism (RFC 26). Not available in this version: constructing one says so."""
 
     def __init__(self, *_: object, **__: object) -> None:
-        raise NotImplementedError("CURVE is not available yet; it will come with the extra: pip install 'trio-mq[curve]'")
+        raise NotImplementedError(
+            "CURVE is not available yet; it will come with the extra: pip install 'trio-mq[curve]'"
+        )
 
 
 Security: TypeAlias = "Null | Plain"

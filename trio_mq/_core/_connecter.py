@@ -9,7 +9,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from .._errors import AuthenticationError
-from .._events import Connected, Dialling, DialFailed, RetryIn
+from .._events import Connected, DialFailed, Dialling, RetryIn
 from .._mailbox import Mailbox
 from .._options import Options
 from .._pipe import Pipe

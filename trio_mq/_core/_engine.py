@@ -34,6 +34,7 @@ from .._message import Payload, size_of
 from .._patterns import Pattern
 from .._pipe import Pipe
 from .._transports import Link
+from ..zmtp import Cancel as CancelSubscription
 from ..zmtp import (
     Connection,
     Expired,
@@ -49,7 +50,6 @@ from ..zmtp import (
     interleave,
     parse_command,
 )
-from ..zmtp import Cancel as CancelSubscription
 from ._eagerness import Eagerness
 from ._memory import keep_freed_memory
 from ._timers import Timers
@@ -91,7 +91,9 @@ class Host(Protocol):
 class Engine:
     """One connection past its handshake."""
 
-    def __init__(self, host: Host, link: Link, connection: Connection, pipe: Pipe, heartbeat: Heartbeat, *, eager: bool) -> None:
+    def __init__(
+        self, host: Host, link: Link, connection: Connection, pipe: Pipe, heartbeat: Heartbeat, *, eager: bool
+    ) -> None:
         self._host = host
         self._link = link
         self._decoder = connection.decoder

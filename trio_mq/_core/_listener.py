@@ -13,6 +13,7 @@ from ._session import Home, StreamSession
 ACCEPT_PAUSE = 0.1
 """Seconds before accepting again when the system has no room for a connection (no file descriptor is left, say)."""
 
+
 class AcceptedSession(StreamSession):
     """A session that lasts as long as the connection it was accepted with."""
 

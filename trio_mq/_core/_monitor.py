@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any
 
 import trio
 
@@ -118,7 +117,9 @@ class Reporter:
     def _write_line(self, event: Event) -> None:
         match event:
             case HandshakeFailed(error=error, address=address):
-                _log.log(_level(error), "%s: handshake with %s failed: %s", self._name, address or event.endpoint, error)
+                _log.log(
+                    _level(error), "%s: handshake with %s failed: %s", self._name, address or event.endpoint, error
+                )
             case Disconnected(error=error, peer=peer) if error is not None:
                 where = peer.address or event.endpoint
                 _log.log(_level(error), "%s: connection to %s ended: %s", self._name, where, error)
@@ -128,7 +129,9 @@ class Reporter:
                 _log.warning("%s: %s: %s", self._name, event.endpoint, error)
             case Closed(unsent=unsent, unsent_by_endpoint=places) if unsent:
                 where = ", ".join(f"{count} for {endpoint}" for endpoint, count in places.items())
-                _log.warning("%s: closed with %d messages unsent (%s); a longer linger would wait", self._name, unsent, where)
+                _log.warning(
+                    "%s: closed with %d messages unsent (%s); a longer linger would wait", self._name, unsent, where
+                )
             case _:
                 _log.debug("%s: %s", self._name, event)
 

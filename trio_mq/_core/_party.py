@@ -82,9 +82,7 @@ class PartySession(Session):
     def waiting(self) -> tuple[list[Any], list[Any]]:
         return ([], []) if self.pipe is None else (self.pipe.inbound.items, self.pipe.outbound.items)
 
-    def join(
-        self, inbound: Mailbox, outbound: Mailbox, connection: Connection, peer: Peer, options: Options
-    ) -> None:
+    def join(self, inbound: Mailbox, outbound: Mailbox, connection: Connection, peer: Peer, options: Options) -> None:
         pipe = self.pipe
         if pipe is None:
             pipe = self.open_pipe((inbound, outbound), self._routing_id)

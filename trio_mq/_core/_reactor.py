@@ -50,11 +50,15 @@ class Reactor:
             scope.cancel()
             return scope
         self._scopes.add(scope)
-        self._nursery.start_soon(self._guard, scope, task, args, name=f"{self._name}: {getattr(task, '__qualname__', task)}")
+        self._nursery.start_soon(
+            self._guard, scope, task, args, name=f"{self._name}: {getattr(task, '__qualname__', task)}"
+        )
         return scope
 
     @enable_ki_protection
-    async def _guard(self, scope: trio.CancelScope, task: Callable[..., Awaitable[None]], args: tuple[Any, ...]) -> None:
+    async def _guard(
+        self, scope: trio.CancelScope, task: Callable[..., Awaitable[None]], args: tuple[Any, ...]
+    ) -> None:
         # Ctrl-C belongs to the program, not to a background task of ours that happens to run (decision B11).
         try:
             with scope:

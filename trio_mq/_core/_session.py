@@ -30,7 +30,6 @@ from ._reactor import Reactor
 from ._statistics import State
 from ._timers import Timers
 
-
 connection_numbers = count(1)
 """Numbers for `Peer.connection`."""
 

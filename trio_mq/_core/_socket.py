@@ -247,7 +247,9 @@ class Socket(trio.abc.AsyncResource):
                 raise StateError(f"this {type(self).__name__} is not open yet; enter the socket with async with")
             raise trio.ClosedResourceError(f"this {type(self).__name__} was closed")
         if get_ident() != self._thread:
-            raise RuntimeError(f"this {type(self).__name__} belongs to another thread's event loop; use trio.from_thread")
+            raise RuntimeError(
+                f"this {type(self).__name__} belongs to another thread's event loop; use trio.from_thread"
+            )
 
     # Endpoints.
 
@@ -455,7 +457,11 @@ class Socket(trio.abc.AsyncResource):
         return SocketStatistics(
             peers=(
                 *(self._peer_statistics(pipe, session) for pipe, session in self._pipes.items()),
-                *(absent_peer(each.endpoint, each.state, each.last_error) for each in self._book.dialled if not each.pipe),
+                *(
+                    absent_peer(each.endpoint, each.state, each.last_error)
+                    for each in self._book.dialled
+                    if not each.pipe
+                ),
             ),
             endpoints=tuple(_endpoint_statistics(entry) for entry in [*self._book.bound, *self._book.dialled]),
             dropped=dict(self._drops),
@@ -555,4 +561,3 @@ def _endpoint_statistics(entry: Any) -> EndpointStatistics:
         failures=entry.failures + sum(session.failures for session in also),
         last_error=entry.last_error,
     )
-

@@ -125,7 +125,9 @@ class Req(Sending):
         opened = open_envelope(message)
         # 28/REQREP: a reply is an empty delimiter and a body; libzmq ends the session over any other shape, too.
         if opened is None or len(opened.envelope) > 1 or (opened.envelope and len(opened.envelope[0]) != 4):
-            raise RemoteProtocolError("a reply must begin with an empty delimiter frame, or a 4-byte request id and one (RFC 28)")
+            raise RemoteProtocolError(
+                "a reply must begin with an empty delimiter frame, or a 4-byte request id and one (RFC 28)"
+            )
         exchange = self._numbered.get(opened.envelope[0]) if opened.envelope else self._plain.get(pipe)
         if exchange is None or exchange.pipe is not pipe:
             self._dropped(pipe, "late-reply", 1)

@@ -41,7 +41,9 @@ class Router(Pattern):
         first_id: where the numbers of made-up routing ids begin; random, so that ids are not mistaken across restarts.
     """
 
-    def __init__(self, dropped: Dropped, *, first_id: int, mandatory: bool, handover: bool, block: bool, probe: bool) -> None:
+    def __init__(
+        self, dropped: Dropped, *, first_id: int, mandatory: bool, handover: bool, block: bool, probe: bool
+    ) -> None:
         self._dropped = dropped
         self._queue = FairQueue()
         self._pipes: dict[bytes, PipeFace] = {}
@@ -105,7 +107,8 @@ class Router(Pattern):
     def accept(self, pipe: PipeFace, messages: list[Any]) -> list[Any]:
         routing_id = pipe.peer.routing_id
         return [
-            [routing_id, m] if isinstance(m, bytes) else [routing_id, *m] if isinstance(m, list) else m for m in messages
+            [routing_id, m] if isinstance(m, bytes) else [routing_id, *m] if isinstance(m, list) else m
+            for m in messages
         ]
 
     def unrefine(self, message: Any) -> Any:
@@ -124,7 +127,9 @@ class Router(Pattern):
 
     def send(self, message: Payload) -> object | None:
         if isinstance(message, bytes) or len(message) < 2:
-            raise ValueError("a message to a ROUTER's peer begins with its routing id: send_multipart([routing_id, frame, ...])")
+            raise ValueError(
+                "a message to a ROUTER's peer begins with its routing id: send_multipart([routing_id, frame, ...])"
+            )
         pipe = self._pipes.get(message[0])
         if pipe is None:
             if self.mandatory:

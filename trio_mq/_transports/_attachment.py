@@ -43,9 +43,7 @@ class Party(Protocol):
     def waiting(self) -> tuple[list[Any], list[Any]]:
         """What lies in the pipe already, if there is one: (received and not yet taken, to be sent)."""
 
-    def join(
-        self, inbound: Mailbox, outbound: Mailbox, connection: Connection, peer: Peer, options: Options
-    ) -> None:
+    def join(self, inbound: Mailbox, outbound: Mailbox, connection: Connection, peer: Peer, options: Options) -> None:
         """The peer is there, with these options of its own; messages come and go by these mailboxes from now on.
 
         The party sets the hooks on its own side of each: `on_item` and `refine` of *inbound*, `on_room` and `on_sleep` of
