@@ -25,6 +25,8 @@ from typing import Any
 from ._message import size_of
 
 UNBOUNDED = 1 << 60
+LONG = 1 << 13
+"""Items from which a mailbox is worth splitting, so that taking some does not move all the others."""
 
 
 def _nothing() -> None:
@@ -39,7 +41,8 @@ class Mailbox:
         hwm: messages that may wait; `UNBOUNDED` for no mark.
         asleep: the reader found it empty and must be told about the next item.
         full: the writer was refused and must be told about room.
-        batch: the messages being written to the kernel right now; held: how many they are.
+        batch: the messages being written to the kernel right now.
+        held: how many count against the mark without being in `items`: the batch, and the front of a long queue.
         passed: messages that have left it for good, towards the reader.
         deals: whether turns may be dealt out on it.
         encoded: items are wire bytes of one message each, not messages.
@@ -49,7 +52,7 @@ class Mailbox:
 
     __slots__ = (
         "asleep", "batch", "encoded", "full", "held", "hwm", "items", "on_fewer", "on_full", "on_item", "on_room", "on_sleep", "passed",
-        "refine", "watched",
+        "_front", "refine", "watched",
     )  # fmt: skip
     deals = True
 
@@ -60,6 +63,7 @@ class Mailbox:
         self.full = False
         self.encoded = False
         self.batch: list[Any] = []
+        self._front: list[Any] = []
         self.held = 0
         self.passed = 0
         self.on_item: Callable[[], None] = _nothing
@@ -126,33 +130,70 @@ class Mailbox:
     def hold(self, limit: int) -> list[Any]:
         """Up to *limit* items, oldest first, that stay charged until `release` or `restore`."""
         batch = self.batch = self._cut(limit)
-        self.held = len(batch)
+        self.held += len(batch)
         return batch
 
     def keep(self, count: int) -> list[Any]:
         """Of what is held only the first *count*; the rest goes back to the front."""
-        self.items[:0] = self.batch[count:]
+        rest = self.batch[count:]
         del self.batch[count:]
-        self.held = count
+        self.held -= len(rest)
+        self.put_back(rest)
         return self.batch
 
     def _cut(self, limit: int) -> list[Any]:
         items = self.items
+        if len(items) > LONG or self._front:
+            return self._cut_front(limit)
         batch = items[:limit]
         del items[:limit]
         return batch
 
+    def _cut_front(self, limit: int) -> list[Any]:
+        # Cutting the head off a list moves all the rest. From a long one half is cut off at once, and kept in reverse,
+        # so that its head is the cheap end. Items stay behind it as long as there is any, so `items` still says whether
+        # the mailbox is empty.
+        if not self._front:
+            half = len(self.items) // 2
+            self._front = self.items[half - 1 :: -1]
+            del self.items[:half]
+            self.held += half
+        batch = self._front[: -limit - 1 : -1]
+        del self._front[-limit:]
+        self.held -= len(batch)
+        return batch
+
+    def put_back(self, items: list[Any]) -> None:
+        """Put *items*, which had been taken, first in line again."""
+        if self._front:
+            self._front.extend(reversed(items))
+            self.held += len(items)
+        else:
+            self.items[:0] = items
+
+    def first(self) -> Any:
+        """The oldest item; there must be one."""
+        return self._front[-1] if self._front else self.items[0]
+
+    def waiting(self) -> list[Any]:
+        """All items that wait, oldest first, without those that are being written."""
+        return [*reversed(self._front), *self.items]
+
     def release(self) -> None:
-        """The held items have gone."""
-        self.passed += self.held
-        self.batch, self.held = [], 0
+        """The held batch has gone."""
+        count = len(self.batch)
+        self.passed += count
+        self.held -= count
+        self.batch = []
         self._tell()
 
     def restore(self, unsent: list[Any]) -> None:
-        """Of the held items *unsent* go back to the front, the rest have gone."""
-        self.passed += self.held - len(unsent)
-        self.batch, self.held = [], 0
-        self.items[:0] = unsent
+        """Of the held batch *unsent* goes back to the front, the rest has gone."""
+        count = len(self.batch)
+        self.passed += count - len(unsent)
+        self.held -= count
+        self.batch = []
+        self.put_back(unsent)
 
     def sleep(self) -> None:
         """The reader has found it empty and stops looking."""
@@ -174,23 +215,24 @@ class Mailbox:
 
     def remove(self, item: Any) -> bool:
         """Take back *item* (this very object) if it still waits."""
-        for index, waiting in enumerate(self.items):
-            if waiting is item:
-                del self.items[index]
-                if self.full:
-                    self._tell_of_room()
-                return True
-        return False
+        waiting = self.clear()
+        others = [other for other in waiting if other is not item]
+        self.items += others
+        if self.full:
+            self._tell_of_room()
+        return len(others) < len(waiting)
 
     def clear(self) -> list[Any]:
         """Everything that waits, oldest first; nobody is told."""
-        everything = self.items[:]
+        everything = self.waiting()
+        self.held -= len(self._front)
+        self._front = []
         self.items.clear()
         return everything
 
     def size(self) -> int:
         """Bytes of payload (or of wire, where items are encoded) that wait or are held."""
-        return sum(map(size_of, self.items)) + sum(map(size_of, self.batch))
+        return sum(map(size_of, self.waiting())) + sum(map(size_of, self.batch))
 
 
 class WeighedMailbox(Mailbox):
@@ -225,8 +267,11 @@ class WeighedMailbox(Mailbox):
         super().put_all(items)
 
     def take(self, limit: int) -> list[Any]:
-        self.weight -= sum(map(size_of, self.items[:limit]))
-        return super().take(limit)
+        batch = self._cut(limit)
+        self.passed += len(batch)
+        self.weight -= sum(map(size_of, batch))
+        self._tell()
+        return batch if self.refine is None else self.refine(batch)
 
     def release(self) -> None:
         self.weight = self.size()

@@ -1,10 +1,11 @@
 """Eagerness: how often a receiver looks again before it sleeps, learnt from whether looking helped.
 
-Waking an idle core costs more than all our layers, so a receiver that looks again, after a checkpoint each time, saves more
-than half of a round trip when its peer answers at once (`tests.benchmarks`, row "REQ-REP"). Two ends that look find each other
-awake; to get there from two ends that sleep, one of them must look for as long as the other needs to wake and answer, about
-100 µs: five looks are too few for that, ten enough, fifteen leave room for a slower machine. Where looks find nothing they
-cost, most of all when both ends share a core: four misses in a row end them, and one wait in 64 tries again.
+Waking an idle core costs more than all our layers, so a receiver that looks again, after a checkpoint each time, saves
+more than half of a round trip when its peer answers at once (`tests.benchmarks`, row "REQ-REP"). Two ends that look
+find each other awake; to get there from two ends that sleep, one of them must look for as long as the other needs to
+wake and answer, about 100 µs: five looks are too few for that, ten enough, fifteen leave room for a slower machine.
+Where looks find nothing they cost, most of all when both ends share a core: four misses in a row end them, and one wait
+in 64 tries again.
 """
 
 from __future__ import annotations

@@ -3,20 +3,22 @@
 The **writing half** has a state:
 
 * IDLE: nothing to write, the writing task is parked. The first message after a pause is written by the sender itself,
-  inline; if the last write is younger than `WRITE_GAP` a stream is running, and the writing task is woken instead, which joins
-  what has come by then (always inline costs throughput, never inline doubles latency: `tests.benchmarks.hot_paths`).
-* WOKEN: rescheduled, has not run. A full mailbox may still be written inline, so it counts as full only if the kernel refused.
+  inline; if the last write is younger than `WRITE_GAP` a stream is running, and the writing task is woken instead,
+  which joins what has come by then (always inline costs throughput, never inline doubles latency:
+  `tests.benchmarks.hot_paths`).
+* WOKEN: rescheduled, has not run. A full mailbox may still be written inline, so it counts as full only if the kernel
+  refused.
 * WRITING: the kernel refused bytes; the writing task alone waits for it.
 * DEAD: nobody touches the link any more.
 
-A batch stays held (charged to the mailbox's mark, the linger and the statistics) until the kernel has taken all of it; on a
-loss the messages not wholly taken go back to the front. Nothing here raises into a user's call: a failure is stored, and the
-reading task, which owns the connection's end, finds it.
+A batch stays held (charged to the mailbox's mark, the linger and the statistics) until the kernel has taken all of it;
+on a loss the messages not wholly taken go back to the front. Nothing here raises into a user's call: a failure is
+stored, and the reading task, which owns the connection's end, finds it.
 
-The **reading half** reads at most `Decoder.wanted` bytes and decodes as many messages as the mailbox has room for. While
-there is more than that it is *stuffed*: it does not read, and whoever takes messages out decodes the next ones on the spot.
-Nothing is ever dropped on the receiving side. A receiver about to sleep may `look` itself, without the reading task: that
-saves a task switch, and where the peer answers at once the sleep (`Eagerness`).
+The **reading half** reads at most `Decoder.wanted` bytes and decodes as many messages as the mailbox has room for.
+While there is more than that it is *stuffed*: it does not read, and whoever takes messages out decodes the next ones on
+the spot. Nothing is ever dropped on the receiving side. A receiver about to sleep may `look` itself, without the
+reading task: that saves a task switch, and where the peer answers at once the sleep (`Eagerness`).
 """
 
 from __future__ import annotations
@@ -64,6 +66,10 @@ LARGE = 4096
 YIELD_AFTER = 1 << 18
 """Bytes after which a half that is never refused lets others run."""
 
+ENOUGH = 1024
+"""Messages waiting to be received from which a reader lets receivers catch up."""
+TURNS_TO_CATCH_UP = 8
+"""But no longer than so many turns: receivers may have better to do, and the mark says what may wait."""
 
 _HALF_A_MESSAGE = "the peer closed the connection in the middle of a message"
 
@@ -77,12 +83,29 @@ class Writing(Enum):
     DEAD = "dead"
 
 
+class Pace:
+    """When something was last written; engines that write copies of the same messages share one.
+
+    Otherwise each of eight subscribers would seem to have been idle while the seven others were written to, every
+    message would be written to each inline, and a publisher that is slow for a moment would stay so.
+    """
+
+    __slots__ = ("last_write",)
+
+    def __init__(self) -> None:
+        self.last_write = 0.0
+
+
 class Host(Protocol):
     """What an engine needs of the socket it works for."""
 
     pattern: Pattern
     timers: Timers
     clock: Callable[[], float]
+
+    @property
+    def pace(self) -> Pace | None:
+        """What its engines share, if they write copies of the same messages."""
 
     def went_idle(self) -> None:
         """Everything queued on one connection has reached the kernel."""
@@ -111,7 +134,7 @@ class Engine:
         self._writer, self._reader = Slot(), Slot()
         self._control: list[bytes] = []
         self._unsent: list[bytes | memoryview] = []
-        self._last_write = 0.0
+        self._pace = host.pace or Pace()
         self._more = False
         self._stuffed = False
         self._since_yield = 0
@@ -193,10 +216,11 @@ class Engine:
         """The mailbox was empty and is not any more."""
         if self._state is not Writing.IDLE:
             return
-        now = self._host.clock()
-        if now - self._last_write > WRITE_GAP:
-            self._last_write = now
-            if self._write() and not self.pipe.outbound.items and not self._control:
+        pace = self._pace
+        if self._host.clock() - pace.last_write > WRITE_GAP:
+            written = self._write()
+            pace.last_write = self._host.clock()
+            if written and not self.pipe.outbound.items and not self._control:
                 self.pipe.outbound.sleep()
                 return
         if self._state is Writing.IDLE:
@@ -237,7 +261,7 @@ class Engine:
         if not outbound.items:
             return []
         # One look decides how many fit, since the messages of a stream are alike; then it is checked.
-        first = size_of(outbound.items[0])
+        first = size_of(outbound.first())
         batch = outbound.hold(JOIN // (first + 9) + 1)
         weight = sum(map(len, batch)) if isinstance(batch[0], bytes) else sum(map(size_of, batch))
         if weight > 2 * JOIN and len(batch) > 1:
@@ -277,7 +301,7 @@ class Engine:
     async def _rest_until_woken(self) -> None:
         if self._link.unflushed:
             await self._link.flush()
-        self._last_write = self._host.clock()
+        self._pace.last_write = self._host.clock()
         self.pipe.outbound.sleep()
         self._host.went_idle()
         # Whoever heard that we went idle may have sent something; before IDLE nobody would wake us for it.
@@ -297,6 +321,7 @@ class Engine:
                     await self._reader.park()
                 else:
                     await self._read_once()
+                    await self._let_receivers_catch_up()
         except trio.ClosedResourceError:
             pass
         except OSError as exc:
@@ -308,6 +333,14 @@ class Engine:
             self._since_yield = 0
             await self._link.wait_readable()
         self._take_in(self._link.try_receive(limit), limit)
+
+    async def _let_receivers_catch_up(self) -> None:
+        # One read can bring more than receivers take in one turn. Reading on at once, as an unbounded mailbox would
+        # allow, makes them work on messages that have left the cache long ago.
+        for _ in range(TURNS_TO_CATCH_UP):
+            if len(self.pipe.inbound) < ENOUGH:
+                return
+            await trio.lowlevel.checkpoint()
 
     def _take_in(self, data: bytes | None, limit: int) -> bool:
         """What `try_receive` gave when asked for *limit* bytes; True if there was something."""

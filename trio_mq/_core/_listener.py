@@ -39,8 +39,8 @@ class AcceptedSession(StreamSession):
 class Acceptor:
     """Accepts connections at one endpoint until it is closed.
 
-    At most ``max_handshakes`` connections are in their handshake at once, so that strangers who say nothing hold a bounded
-    number of descriptors.
+    At most ``max_handshakes`` connections are in their handshake at once, so that strangers who say nothing hold a
+    bounded number of descriptors.
     """
 
     def __init__(self, home: Home, listener: Listener, options: Options) -> None:

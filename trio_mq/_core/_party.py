@@ -80,7 +80,7 @@ class PartySession(Session):
         return self.home.closing
 
     def waiting(self) -> tuple[list[Any], list[Any]]:
-        return ([], []) if self.pipe is None else (self.pipe.inbound.items, self.pipe.outbound.items)
+        return ([], []) if self.pipe is None else (self.pipe.inbound.waiting(), self.pipe.outbound.waiting())
 
     def join(self, inbound: Mailbox, outbound: Mailbox, connection: Connection, peer: Peer, options: Options) -> None:
         pipe = self.pipe

@@ -18,7 +18,8 @@ BATCH = 64
 async def proxy(front: Socket, back: Socket, capture: Socket | None = None) -> None:
     """Pass every message of *front* on to *back* and the other way round, until cancelled.
 
-    A message is taken from one side only when the other has room for it, so a cancelled proxy has lost none. Pairs that make
+    A message is taken from one side only when the other has room for it, so a cancelled proxy has lost none. Pairs that
+    make
     sense: ROUTER and DEALER, XSUB and XPUB (subscriptions travel, too), PULL and PUSH.
 
     Args:

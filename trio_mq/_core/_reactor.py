@@ -1,7 +1,8 @@
 """The reactor: who supervises a socket's background tasks, what a crash in them means, and how a block is left.
 
-trio is the event loop; this is the nursery around it, hidden so that it shows in nobody's traceback. A nursery wraps whatever
-leaves its block in a group, so the body's exception is held back and raised after the nursery, as it was. What comes out:
+trio is the event loop; this is the nursery around it, hidden so that it shows in nobody's traceback. A nursery wraps
+whatever leaves its block in a group, so the body's exception is held back and raised after the nursery, as it was. What
+comes out:
 
 1. a crash of a background task, as `InternalError` (the body's error in its cause);
 2. else the body's exception;
@@ -117,8 +118,8 @@ class Reactor:
                     self.stop()
                     nursery.cancel_scope.cancel()
         except BaseException as exc:
-            # Background tasks report and never raise, so it is Cancelled, alone or in a group, or Ctrl-C while the nursery
-            # waits for the last of them.
+            # Background tasks report and never raise, so it is Cancelled, alone or in a group, or Ctrl-C while the
+            # nursery waits for the last of them.
             leaves = list(_leaves(exc))
             others = [leaf for leaf in leaves if not isinstance(leaf, trio.Cancelled)]
             if others:

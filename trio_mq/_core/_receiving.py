@@ -1,7 +1,7 @@
 """Receiving: the hot path, the line of those who wait for messages, batches, iteration.
 
-Messages change hands in batches: what one pipe (or several, strictly in turn) has is taken at once and then given out one
-by one, so that fairness, marks and checkpoints are settled once for each batch.
+Messages change hands in batches: what one pipe (or several, strictly in turn) has is taken at once and then given out
+one by one, so that fairness, marks and checkpoints are settled once for each batch.
 """
 
 from __future__ import annotations
@@ -114,9 +114,9 @@ class InboundSocket(Socket):
 class ReceivingSocket(InboundSocket):
     """A socket that receives messages of any shape.
 
-    Calls that can be done at once do not wait; they are checkpoints often enough for nobody to starve (every 0.2 ms, see
-    DESIGN.md). Calls that wait are checkpoints always. Several tasks may receive: each message goes to one of them, in the
-    order in which they came. When a peer's queue is full we stop reading from that peer; nothing is dropped.
+    Calls that can be done at once do not wait; they are checkpoints often enough for nobody to starve (every 0.2 ms,
+    see DESIGN.md). Calls that wait are checkpoints always. Several tasks may receive: each message goes to one of them,
+    in the order in which they came. When a peer's queue is full we stop reading from that peer; nothing is dropped.
     """
 
     def _prepare(self) -> None:
@@ -157,8 +157,8 @@ class ReceivingSocket(InboundSocket):
     async def receive_many(self, limit: int = 1000) -> list[Received]:
         """Up to *limit* messages that are there, at least one: waits for the first. If cancelled, none was taken.
 
-        One-frame messages are bare `bytes`, others lists; on a ROUTER all are lists that begin with the routing id. Peer
-        events come in their place (``Options(peer_events=True)``).
+        One-frame messages are bare `bytes`, others lists; on a ROUTER all are lists that begin with the routing id.
+        Peer events come in their place (``Options(peer_events=True)``).
 
         Raises:
             ValueError: *limit* is less than 1.
@@ -271,7 +271,7 @@ class ReceivingSocket(InboundSocket):
     def _disturb(self, error: type[trio.ClosedResourceError], text: str) -> None:
         # Nobody receives them any more; where the peer gets back what was not received, they are part of that.
         for pipe in self._pipes:
-            pipe.inbound.items[:0] = map(self.pattern.unrefine, self._in_hand(pipe))
+            pipe.inbound.put_back([self.pattern.unrefine(message) for message in self._in_hand(pipe)])
         self._ready, self._batch = _EMPTY, []
         super()._disturb(error, text)
 
@@ -285,8 +285,8 @@ class ReceivingSocket(InboundSocket):
 class FrameReceivingSocket(ReceivingSocket):
     """A socket whose ``async for`` gives one-frame messages.
 
-    No peer can end the loop: a message of several frames is skipped, counted (``'multipart'``) and reported; iterate over
-    `multiparts` or `messages` to have them all. The loop ends when the socket is closed.
+    No peer can end the loop: a message of several frames is skipped, counted (``'multipart'``) and reported; iterate
+    over `multiparts` or `messages` to have them all. The loop ends when the socket is closed.
     """
 
     @enable_ki_protection

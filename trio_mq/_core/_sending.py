@@ -37,9 +37,9 @@ _BATCH = 512
 class MultipartSendingSocket(Socket):
     """A socket that sends messages of any shape.
 
-    Calls that can be done at once do not wait; they are checkpoints often enough for nobody to starve (every 0.2 ms, see
-    DESIGN.md). Calls that wait are checkpoints always. In a scope that is already cancelled up to 64 calls may still
-    succeed, whole.
+    Calls that can be done at once do not wait; they are checkpoints often enough for nobody to starve (every 0.2 ms,
+    see DESIGN.md). Calls that wait are checkpoints always. In a scope that is already cancelled up to 64 calls may
+    still succeed, whole.
     """
 
     def _prepare(self) -> None:
@@ -71,8 +71,8 @@ class MultipartSendingSocket(Socket):
     async def send_many(self, messages: Iterable[bytes | Sequence[bytes]]) -> None:
         """Queue many messages, dealt to peers one by one as `send` would; much faster for small ones.
 
-        It waits for room before it takes a message from *messages*: after a cancellation exactly the messages taken were
-        queued, so pass an iterator to go on with the rest.
+        It waits for room before it takes a message from *messages*: after a cancellation exactly the messages taken
+        were queued, so pass an iterator to go on with the rest.
 
         A PUB, XPUB or ROUTER with ``overflow="block"`` waits with one message in hand; cancelled then, that one was not
         queued.
@@ -296,8 +296,8 @@ class SendingSocket(MultipartSendingSocket):
     async def send(self, value: bytes | bytearray | memoryview) -> None:
         """Queue a message of one frame for a peer. If cancelled, it was not queued.
 
-        Messages to one peer arrive in the order in which they were sent. What the socket does when there is no peer or no
-        room is said on its class.
+        Messages to one peer arrive in the order in which they were sent. What the socket does when there is no peer or
+        no room is said on its class.
 
         Raises:
             TypeError: *value* is not a buffer of bytes; encode a `str`, give several frames to `send_multipart`.

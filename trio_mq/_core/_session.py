@@ -23,7 +23,7 @@ from .._patterns import Pattern, PipeFace
 from .._pipe import Pipe
 from .._transports import Link
 from ..zmtp import Heartbeat, PeerInfo, decode_all
-from ._engine import Engine
+from ._engine import Engine, Pace
 from ._handshake import Handshake, new_connection
 from ._monitor import Reporter
 from ._reactor import Reactor
@@ -53,6 +53,8 @@ class Home(Protocol):
     def encodes(self) -> bool:
         """Whether queues to peers over streams hold wire bytes."""
 
+    @property
+    def pace(self) -> Pace | None: ...
     def went_idle(self) -> None: ...
     def attach(self, session: Session, pipe: Pipe) -> None: ...
     def detach(self, session: Session, pipe: Pipe) -> None: ...

@@ -1,6 +1,7 @@
 """What every socket has: a life, endpoints, peers, statistics, events. Sending and receiving are beside it.
 
-The socket is where the pure world (its pattern) and the live one (sessions, waiting tasks) meet. It holds no decision of
+The socket is where the pure world (its pattern) and the live one (sessions, waiting tasks) meet. It holds no decision
+of
 either: what to do with a message is the pattern's, what to do with a connection is the session's.
 """
 
@@ -29,6 +30,7 @@ from .._options import CHANGEABLE, Options
 from .._patterns import Pattern, PipeFace
 from .._pipe import Connection, Pipe
 from ._address_book import AddressBook, Bindable, PreparedListener, Target, resolve
+from ._engine import Pace
 from ._listener import Acceptor
 from ._monitor import EventChannel, Reporter
 from ._party import PartyHost
@@ -52,12 +54,12 @@ class Life(Enum):
 class Socket(trio.abc.AsyncResource):
     """Base of all sockets.
 
-    A socket lives in a block: ``async with Push(connect=...) as push``. Inside it runs background tasks; outside there is
-    nothing. Leaving the block normally waits up to ``options.linger`` seconds for queued messages, leaving it by an error or
-    a cancellation does not. What the block raised comes out as it was.
+    A socket lives in a block: ``async with Push(connect=...) as push``. Inside it runs background tasks; outside there
+    is nothing. Leaving the block normally waits up to ``options.linger`` seconds for queued messages, leaving it by an
+    error or a cancellation does not. What the block raised comes out as it was.
 
-    A socket is entered once, by one task; any task of the same event loop may use it then. Do not enter one inside an async
-    generator that yields to foreign code: as with nurseries, nobody can say which task the block belongs to.
+    A socket is entered once, by one task; any task of the same event loop may use it then. Do not enter one inside an
+    async generator that yields to foreign code: as with nurseries, nobody can say which task the block belongs to.
 
     Args:
         bind: endpoints to bind on entry, or listeners from `trio_mq.listen`; one or an iterable of them.
@@ -162,8 +164,8 @@ class Socket(trio.abc.AsyncResource):
     async def aclose(self) -> None:
         """Close the socket: as leaving its block does, but from any task, and the block goes on.
 
-        Returns when every background task and file descriptor is gone. When cancelled it closes at once. Tasks waiting in
-        a call get `trio.ClosedResourceError`, iterations end. Calling it twice is fine.
+        Returns when every background task and file descriptor is gone. When cancelled it closes at once. Tasks waiting
+        in a call get `trio.ClosedResourceError`, iterations end. Calling it twice is fine.
         """
         if self._life is Life.NEW:
             self._life = Life.CLOSED
@@ -294,9 +296,9 @@ class Socket(trio.abc.AsyncResource):
     def connect(self, endpoint: str, *, options: Options | None = None) -> None:
         """Keep a connection to *endpoint*, from now on and across losses. Never blocks, never fails for the network.
 
-        Before the socket is entered this records the intention. `wait_connected` waits for it, `monitor` and `statistics`
-        tell how it goes. Connecting twice to one endpoint is one connection on DEALER, SUB, PUB and REQ (as with
-        libzmq), two on the others.
+        Before the socket is entered this records the intention. `wait_connected` waits for it, `monitor` and
+        `statistics` tell how it goes. Connecting twice to one endpoint is one connection on DEALER, SUB, PUB and REQ
+        (as with libzmq), two on the others.
 
         Args:
             endpoint: ``tcp://[source;]host:port``, ``ipc://path`` or ``inproc://name``.
@@ -447,8 +449,8 @@ class Socket(trio.abc.AsyncResource):
     def monitor(self) -> AbstractAsyncContextManager[EventChannel]:
         """What happens to endpoints and peers: ``async with socket.monitor() as events: async for event in events: ...``
 
-        It begins with the last event of each endpoint and peer, so nothing is missed by coming late. A reader that is too
-        slow loses the oldest of 1,000 and is told so (`Event.missed`). Ends when the socket has closed.
+        It begins with the last event of each endpoint and peer, so nothing is missed by coming late. A reader that is
+        too slow loses the oldest of 1,000 and is told so (`Event.missed`). Ends when the socket has closed.
         """
         return self.reporter.monitor()
 
@@ -479,6 +481,10 @@ class Socket(trio.abc.AsyncResource):
     @property
     def encodes(self) -> bool:
         return False
+
+    @property
+    def pace(self) -> Pace | None:
+        return None
 
     def attach(self, session: Session, pipe: Pipe) -> None:
         self.revoke_turns()

@@ -19,7 +19,8 @@ class PeerStatistics:
     Attributes:
         endpoint: the endpoint of ours it belongs to.
         peer: who it is, as far as is known.
-        state: ``'dialling'``, ``'handshaking'``, ``'ready'``, ``'waiting'`` (for the next attempt) or ``'failed'`` (for good).
+        state: ``'dialling'``, ``'handshaking'``, ``'ready'``, ``'waiting'`` (for the next attempt) or ``'failed'`` (for
+        good).
         last_error: why the last attempt or connection ended; None if it did not, or by a plain end of stream.
         queued_messages, queued_bytes: what waits to be sent, with what is being written.
         unread_messages, unread_bytes: what has arrived and was not received yet.
@@ -93,9 +94,9 @@ def peer_statistics(pipe: Pipe, state: State, last_error: Exception | None, in_h
         last_error=last_error,
         queued_messages=len(outbound),
         queued_bytes=outbound.size(),
-        unread_messages=len(inbound.items) + len(in_hand),
+        unread_messages=len(inbound) + len(in_hand),
         unread_bytes=inbound.size() + sum(map(size_of, in_hand)),
         sent=pipe.sent_before + outbound.passed,
-        received=pipe.received_before + inbound.passed + len(inbound.items),
+        received=pipe.received_before + inbound.passed + len(inbound),
         dropped=dict(pipe.drops),
     )

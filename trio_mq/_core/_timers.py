@@ -1,7 +1,7 @@
 """The heartbeats of all connections of a socket, driven by one task that exists only if somebody has any.
 
-A scope or a timer for each read would cost more than the read (decision D11), so engines only set flags, and this looks at
-them when the next deadline has come.
+A scope or a timer for each read would cost more than the read (decision D11), so engines only set flags, and this looks
+at them when the next deadline has come.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Tasks that wait for something that is handed to them: in order of arrival, each with what it wants.
 
-There is no third state: a task whose wait was cancelled has left the line and got nothing, a task that was served will not
-see the cancellation. Whoever makes room or brings messages serves the line itself, so nobody can overtake it.
+There is no third state: a task whose wait was cancelled has left the line and got nothing, a task that was served will
+not see the cancellation. Whoever makes room or brings messages serves the line itself, so nobody can overtake it.
 """
 
 from __future__ import annotations

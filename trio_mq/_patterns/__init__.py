@@ -1,7 +1,7 @@
 """The message models, pure: who gets a message, who is heard next, what a socket type adds to that.
 
-Nothing here waits, knows the time, or touches a wire. The pieces (fair queue, load balancer, distributor, subscriptions,
-envelopes) are composed into one pattern for each socket type; `trio_mq._core` brings them to life.
+Nothing here waits, knows the time, or touches a wire. The pieces (fair queue, load balancer, distributor,
+subscriptions, envelopes) are composed into one pattern for each socket type; `trio_mq._core` brings them to life.
 """
 
 from __future__ import annotations

@@ -34,6 +34,8 @@ class Box(Protocol):
     def sleep(self) -> None: ...
     def remove(self, item: Any) -> bool: ...
     def size(self) -> int: ...
+    def waiting(self) -> list[Any]: ...
+    def __len__(self) -> int: ...
 
 
 class Carrier(Protocol):
@@ -89,7 +91,8 @@ class Pattern:
     Attributes:
         turns_need_readers: turns append to mailboxes directly, so they end when the reader of one falls asleep.
 
-    A pipe's life: `attached` once, then `ready` and `lost` each time a connection is made and lost, then `detached` once.
+    A pipe's life: `attached` once, then `ready` and `lost` each time a connection is made and lost, then `detached`
+    once.
     """
 
     turns_need_readers = True
@@ -108,7 +111,7 @@ class Pattern:
 
     def readable(self, pipe: PipeFace) -> None:
         """*pipe* has messages again. A pattern that receives none still lets `accept` see them, on inproc here."""
-        pipe.inbound.take(len(pipe.inbound.items))
+        pipe.inbound.take(len(pipe.inbound))
         pipe.inbound.sleep()
 
     def writable(self, pipe: PipeFace) -> None:

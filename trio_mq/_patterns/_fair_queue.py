@@ -1,7 +1,7 @@
 """Fair queueing: who is heard next, one message a turn, as libzmq's.
 
-Only pipes that have something stand in the queue, so that one that talks among thousands of silent ones costs as much as
-one alone (`tests.benchmarks`, row "one active peer among 2,000").
+Only pipes that have something stand in the queue, so that one that talks among thousands of silent ones costs as much
+as one alone (`tests.benchmarks`, row "one active peer among 2,000").
 """
 
 from __future__ import annotations

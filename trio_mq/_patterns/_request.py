@@ -1,9 +1,9 @@
 """REQ (RFC 28): requests, and replies that can reach nobody but who asked.
 
-A request travels as ``[id?][empty][body…]``. The id frame makes replies distinguishable, so that a cancelled request cannot
-be answered by the reply to the next; a REP echoes it as it echoes any envelope. Programs behind a ROUTER take apart
-``[routing id][empty][body]`` by hand, so towards anything but a REP there is no id, one request at a time, and abandoning
-a request breaks the connection: nothing late can come then.
+A request travels as ``[id?][empty][body…]``. The id frame makes replies distinguishable, so that a cancelled request
+cannot be answered by the reply to the next; a REP echoes it as it echoes any envelope. Programs behind a ROUTER take
+apart ``[routing id][empty][body]`` by hand, so towards anything but a REP there is no id, one request at a time, and
+abandoning a request breaks the connection: nothing late can come then.
 
 It does not know who waits for an exchange; `finished` is called with it, and the socket sees to that.
 """
@@ -137,7 +137,7 @@ class Req(Sending):
         self._finished(exchange)
 
     def lost(self, pipe: PipeFace) -> None:
-        waiting = pipe.outbound.items
+        waiting = pipe.outbound.waiting()
         self._lose(pipe, lambda exchange: not any(item is exchange.wire for item in waiting))
 
     def detached(self, pipe: PipeFace) -> None:

@@ -14,8 +14,8 @@ from .._patterns import Pattern
 class Pair(SendingSocket, FrameReceivingSocket, trio.abc.Channel[bytes]):
     """Talks with exactly one peer, both ways at any time.
 
-    `send` waits while there is no peer, or no room. A second peer is refused: its handshake fails here, visibly, and at a
-    trio_mq peer, too. When the peer goes, the next one may come.
+    `send` waits while there is no peer, or no room. A second peer is refused: its handshake fails here, visibly, and at
+    a trio_mq peer, too. When the peer goes, the next one may come.
     """
 
     socket_type = "PAIR"

@@ -16,8 +16,8 @@ class Push(SendingSocket, trio.abc.SendChannel[bytes]):
     """Deals messages out to PULL peers, in strict rotation over those that have room.
 
     `send` waits while no peer has room. A bound PUSH without pullers has no queue to put work in, so it waits, too; a
-    connecting one queues for its endpoint from `connect` on, up to the mark, unless ``Options(immediate=True)``. What is
-    queued for a puller that came to us and went is dropped and counted (``'disconnected'``); what is queued for an
+    connecting one queues for its endpoint from `connect` on, up to the mark, unless ``Options(immediate=True)``. What
+    is queued for a puller that came to us and went is dropped and counted (``'disconnected'``); what is queued for an
     endpoint that we dial is kept and goes out after the reconnect. Nothing is re-routed.
     """
 

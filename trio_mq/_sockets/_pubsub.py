@@ -10,6 +10,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from .._core._address_book import Bindable
+from .._core._engine import Pace
 from .._core._receiving import FrameReceivingSocket
 from .._core._sending import SendingSocket
 from .._core._socket import Socket
@@ -28,9 +29,17 @@ class _Publishing(SendingSocket):
 
     pattern: PubPattern
 
+    def _prepare(self) -> None:
+        super()._prepare()
+        self._pace = Pace()
+
     @property
     def encodes(self) -> bool:
         return True
+
+    @property
+    def pace(self) -> Pace | None:
+        return self._pace
 
     def subscriber_count(self, topic: bytes | None = None) -> int:
         """Peers that would be sent a message whose first frame begins with *topic*; None: that have any subscription."""
@@ -60,9 +69,9 @@ class _Publishing(SendingSocket):
 class Pub(_Publishing, trio.abc.SendChannel[bytes]):
     """Sends each message to every peer that subscribed to a prefix of its first frame.
 
-    `send` never waits: nobody there means nobody gets it, and a peer whose queue is full (and whose kernel takes no more)
-    misses the message, which is counted for it (``'hwm'``). ``Options(overflow="block")`` waits instead. All frames of a
-    message arrive or none.
+    `send` never waits: nobody there means nobody gets it, and a peer whose queue is full (and whose kernel takes no
+    more) misses the message, which is counted for it (``'hwm'``). ``Options(overflow="block")`` waits instead. All
+    frames of a message arrive or none.
     """
 
     socket_type = "PUB"
@@ -80,8 +89,9 @@ class Pub(_Publishing, trio.abc.SendChannel[bytes]):
 class XPub(_Publishing, FrameReceivingSocket, trio.abc.Channel[bytes]):
     """A PUB that also receives: subscriptions as ``01 topic``, cancellations as ``00 topic``, and what subscribers send.
 
-    Only the first subscription and the last cancellation of a topic are told, unless ``xpub_verbose`` or ``xpub_verboser``
-    ask for more. With ``xpub_manual`` they are told and not applied; the program calls `subscribe` and `unsubscribe`.
+    Only the first subscription and the last cancellation of a topic are told, unless ``xpub_verbose`` or
+    ``xpub_verboser`` ask for more. With ``xpub_manual`` they are told and not applied; the program calls `subscribe`
+    and `unsubscribe`.
     """
 
     socket_type = "XPUB"
@@ -200,8 +210,8 @@ class Sub(_Subscribing, FrameReceivingSocket, trio.abc.ReceiveChannel[bytes]):
     Nothing is dropped here: when its queue is full it stops reading, and the publisher drops for it.
 
     Args:
-        topics: what to subscribe to from the beginning: one topic, or an iterable of them. Default: none, as with libzmq; receiving
-            without any warns once.
+        topics: what to subscribe to from the beginning: one topic, or an iterable of them. Default: none, as with
+            libzmq; receiving without any warns once.
         bind, connect, options: as on every socket.
     """
 

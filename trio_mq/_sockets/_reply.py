@@ -97,8 +97,8 @@ class Requests:
 class Rep(InboundSocket):
     """Answers requests, hearing its peers in turn.
 
-    `requests` gives any number of requests at once, each answered on its own. `receive` and `send`, strictly in turn, are
-    there for who thinks in libzmq's terms, and may be mixed with it.
+    `requests` gives any number of requests at once, each answered on its own. `receive` and `send`, strictly in turn,
+    are there for who thinks in libzmq's terms, and may be mixed with it.
     """
 
     socket_type = "REP"

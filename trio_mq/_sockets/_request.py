@@ -23,10 +23,10 @@ _NOBODY: Line[None] = Line()
 class Req(Socket):
     """Asks one peer at a time, in rotation, and gets its reply.
 
-    `request` is the whole of it, for any number of tasks at once: where peers can tell requests apart (a REP can) they are
-    all on their way together, elsewhere there is one for each peer and the others wait in turn. It is cancel-safe: a
-    cancelled request leaves the socket usable, and its late reply reaches nobody. `send` and `receive`, strictly in turn,
-    are there for who thinks in libzmq's terms; the two styles do not mix while a reply is due.
+    `request` is the whole of it, for any number of tasks at once: where peers can tell requests apart (a REP can) they
+    are all on their way together, elsewhere there is one for each peer and the others wait in turn. It is cancel-safe:
+    a cancelled request leaves the socket usable, and its late reply reaches nobody. `send` and `receive`, strictly in
+    turn, are there for who thinks in libzmq's terms; the two styles do not mix while a reply is due.
     """
 
     socket_type = "REQ"
@@ -52,8 +52,8 @@ class Req(Socket):
     async def request(self, message: bytes | bytearray | memoryview) -> bytes:
         """Send *message* and return the reply to it.
 
-        Waits for a peer, for room, for the reply. If cancelled, the reply will reach nobody; whether the peer acts on the
-        request is then unknown.
+        Waits for a peer, for room, for the reply. If cancelled, the reply will reach nobody; whether the peer acts on
+        the request is then unknown.
 
         Raises:
             PeerLostError: the peer that had the request went.

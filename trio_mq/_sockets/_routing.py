@@ -32,10 +32,10 @@ class Dealer(SendingSocket, FrameReceivingSocket, trio.abc.Channel[bytes]):
 class Router(MultipartSendingSocket, ReceivingSocket):
     """Talks with many peers, each by its routing id: the first frame of everything received and sent.
 
-    A peer's id is its ZMTP Identity, or five bytes that begin with a zero byte. Messages for an id that nobody has, or whose
-    queue is full, are dropped and counted (``'unroutable'``, ``'hwm'``). ``Options(router_mandatory=True)`` raises
-    `HostUnreachableError` and waits instead, ``overflow="block"`` waits for that peer alone. There are no one-frame calls:
-    messages have two frames or more, and iteration gives lists.
+    A peer's id is its ZMTP Identity, or five bytes that begin with a zero byte. Messages for an id that nobody has, or
+    whose queue is full, are dropped and counted (``'unroutable'``, ``'hwm'``). ``Options(router_mandatory=True)``
+    raises `HostUnreachableError` and waits instead, ``overflow="block"`` waits for that peer alone. There are no
+    one-frame calls: messages have two frames or more, and iteration gives lists.
     """
 
     socket_type = "ROUTER"

@@ -46,8 +46,8 @@ class Party(Protocol):
     def join(self, inbound: Mailbox, outbound: Mailbox, connection: Connection, peer: Peer, options: Options) -> None:
         """The peer is there, with these options of its own; messages come and go by these mailboxes from now on.
 
-        The party sets the hooks on its own side of each: `on_item` and `refine` of *inbound*, `on_room` and `on_sleep` of
-        *outbound*.
+        The party sets the hooks on its own side of each: `on_item` and `refine` of *inbound*, `on_room` and `on_sleep`
+        of *outbound*.
         """
 
     def begin(self) -> None:

@@ -1,8 +1,8 @@
 """inproc: two sockets of one event loop share their mailboxes. No task, no copy, no wire.
 
-What one puts into its outbound mailbox is what the other finds in its inbound one; its mark is the sum of both ends'. Names
-belong to the running loop and are shared by every library in it: ``inproc://<package>/<uuid>`` keeps them apart. Connecting
-may come before binding, and a connected end waits for the name to be bound again when its peer goes.
+What one puts into its outbound mailbox is what the other finds in its inbound one; its mark is the sum of both ends'.
+Names belong to the running loop and are shared by every library in it: ``inproc://<package>/<uuid>`` keeps them apart.
+Connecting may come before binding, and a connected end waits for the name to be bound again when its peer goes.
 """
 
 from __future__ import annotations
