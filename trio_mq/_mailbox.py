@@ -51,23 +51,23 @@ class Mailbox:
     """
 
     __slots__ = (
-        "asleep", "batch", "encoded", "full", "held", "hwm", "items", "on_fewer", "on_full", "on_item", "on_room", "on_sleep", "passed",
-        "_front", "refine", "watched",
+        "_front", "asleep", "batch", "encoded", "full", "held", "hwm", "items", "on_fewer", "on_full", "on_item",
+        "on_room", "on_sleep", "passed", "refine", "watched",
     )  # fmt: skip
     deals = True
 
     def __init__(self, hwm: int | None) -> None:
         self.items: list[Any] = []
-        self.hwm = UNBOUNDED if hwm is None else hwm
-        self.asleep = True
-        self.full = False
-        self.encoded = False
+        self.hwm: int = UNBOUNDED if hwm is None else hwm
+        self.asleep: bool = True
+        self.full: bool = False
+        self.encoded: bool = False
         self.batch: list[Any] = []
         self._front: list[Any] = []
-        self.held = 0
-        self.passed = 0
+        self.held: int = 0
+        self.passed: int = 0
         self.on_item: Callable[[], None] = _nothing
-        self.watched = False
+        self.watched: bool = False
         self.on_fewer: Callable[[], None] = _nothing
         self.on_full: Callable[[], None] = _nothing
         self.on_room: Callable[[], None] = _nothing

@@ -24,15 +24,17 @@ class Connection(Protocol):
 
     def looks(self) -> int:
         """How often a receiver should `look`, yielding in between, before it sleeps."""
+        ...
 
     def look(self) -> bool:
         """Take over what has arrived, without waiting. True if there was something."""
+        ...
 
     def looked(self, found: bool) -> None:
         """Whether looking has helped."""
 
     def close(self, error: Exception | None) -> None:
-        """End the connection at once because of *error* (None: nothing is wrong); the pattern hears of it before we return."""
+        """End the connection at once because of *error* (None: nothing is wrong); the pattern hears of it at once."""
 
 
 class Pipe:
@@ -58,17 +60,18 @@ class Pipe:
     )  # fmt: skip
 
     def __init__(self, inbound: Mailbox, outbound: Mailbox, peer: Peer) -> None:
-        self.inbound = inbound
-        self.outbound = outbound
-        self.peer = peer
+        self.inbound: Mailbox = inbound
+        self.outbound: Mailbox = outbound
+        self.peer: Peer = peer
         self.connection: Connection | None = None
-        self.readable = False
-        self.writable = False
-        self.preset_id = b""
+        self.readable: bool = False
+        self.writable: bool = False
+        self.preset_id: bytes = b""
         self.subscriptions: set[bytes] = set()
         self.requested: set[bytes] = set()
         self.drops: Counter[str] = Counter()
-        self.sent_before = self.received_before = 0
+        self.sent_before: int = 0
+        self.received_before: int = 0
 
     def take_inbound(self, mailbox: Mailbox) -> None:
         """Receive from another mailbox (inproc, where it is shared with the peer of the moment)."""
@@ -81,5 +84,6 @@ class Pipe:
         self.outbound = mailbox
 
     def __repr__(self) -> str:
+        whom = self.peer.address or self.peer.endpoint
         state = "connected" if self.connection is not None else "no connection"
-        return f"<Pipe to {self.peer.address or self.peer.endpoint}: {state}, {len(self.inbound)} in, {len(self.outbound)} out>"
+        return f"<Pipe to {whom}: {state}, {len(self.inbound)} in, {len(self.outbound)} out>"

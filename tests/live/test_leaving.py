@@ -174,7 +174,7 @@ async def test_an_error_while_the_block_cleans_up_is_not_lost(cancelled: bool) -
             nursery.cancel_scope.cancel()
         raise ValueError("the sibling")
 
-    with pytest.raises(ExceptionGroup) as caught:
+    with pytest.RaisesGroup(ValueError, KeyError):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(fail)
             async with Pull(bind="inproc://here"):
@@ -182,7 +182,6 @@ async def test_an_error_while_the_block_cleans_up_is_not_lost(cancelled: bool) -
                     await trio.sleep_forever()
                 finally:
                     raise KeyError("mine")
-    assert {type(exc) for exc in caught.value.exceptions} == {ValueError, KeyError}
 
 
 async def test_a_cancellation_arrives_as_a_plain_cancelled() -> None:
@@ -206,7 +205,7 @@ async def test_a_crash_ends_the_block_wherever_it_waits() -> None:
                     nursery.start_soon(pull.receive)
                 await trio.testing.wait_all_tasks_blocked()
                 ROTTEN.crash_all()
-                await trio.sleep(math.inf)
+                await trio.sleep_forever()
             steps.append("went on behind the wait")
     assert steps == []
     assert isinstance(caught.value.__cause__, Rotten), (

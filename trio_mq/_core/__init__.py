@@ -1,1 +1,1 @@
-"""The live machinery: reactor, sessions, engines, and what all sockets share. See DESIGN.md for how they hang together."""
+"""The live machinery: reactor, sessions, engines, and what all sockets share. DESIGN.md says how they hang together."""

@@ -3,8 +3,8 @@
 A checkpoint costs ten times what a queued message costs, so not every call is one; but no loop may starve the rest of
 the program either. Each call spends credit; when it is used up the clock is read, and if the task has not yielded for
 0.2 ms the call is a checkpoint. The new credit is what fits into 0.2 ms at the rate just seen, at most 64: a task that
-computes between messages yields nearly every time, a tight loop every 0.2 ms (decision A3; `tests.benchmarks`, row "16
-B one by one").
+computes between messages yields nearly every time, a tight loop every 0.2 ms (decision A3; `tests.benchmarks`, row
+"16 B one by one").
 """
 
 from __future__ import annotations

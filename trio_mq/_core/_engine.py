@@ -93,7 +93,7 @@ class Pace:
     __slots__ = ("last_write",)
 
     def __init__(self) -> None:
-        self.last_write = 0.0
+        self.last_write: float = 0.0
 
 
 class Host(Protocol):
@@ -375,7 +375,7 @@ class Engine:
         self._eagerness.looked(found)
 
     def _deliver(self) -> None:
-        """Decode what was read and pass it on, as far as the mailbox has room; the rest follows when it has room again."""
+        """Decode what was read and pass it on, as far as the mailbox has room; the rest follows once there is more."""
         inbound = self.pipe.inbound
         try:
             while not self._over:

@@ -19,8 +19,7 @@ async def proxy(front: Socket, back: Socket, capture: Socket | None = None) -> N
     """Pass every message of *front* on to *back* and the other way round, until cancelled.
 
     A message is taken from one side only when the other has room for it, so a cancelled proxy has lost none. Pairs that
-    make
-    sense: ROUTER and DEALER, XSUB and XPUB (subscriptions travel, too), PULL and PUSH.
+    make sense: ROUTER and DEALER, XSUB and XPUB (subscriptions travel, too), PULL and PUSH.
 
     Args:
         front, back: the two sides, both entered.
@@ -40,7 +39,7 @@ async def proxy(front: Socket, back: Socket, capture: Socket | None = None) -> N
     async def run(source: ReceivingSocket, target: MultipartSendingSocket) -> None:
         try:
             await _pass_on(source, target, capture)
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001  # raised again below, outside the nursery
             failures.append(exc)
             nursery.cancel_scope.cancel()
 

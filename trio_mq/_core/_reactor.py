@@ -66,7 +66,7 @@ class Reactor:
                 await task(*args)
         except trio.Cancelled:
             raise
-        except BaseException as exc:
+        except BaseException as exc:  # noqa: BLE001  # kept in `crash`; `run` raises it as InternalError
             self._crashed(exc)
         finally:
             self._scopes.discard(scope)
@@ -94,7 +94,7 @@ class Reactor:
 
     @asynccontextmanager
     async def run(self, leave: Callable[[bool], Awaitable[None]]) -> AsyncIterator[None]:
-        """Run tasks inside the block. On the way out ``leave(normally)`` is awaited, then what still runs is cancelled."""
+        """Run tasks inside the block. On the way out await ``leave(normally)``, then cancel what still runs."""
         failure: BaseException | None = None
         try:
             async with trio.open_nursery() as nursery:
@@ -105,19 +105,19 @@ class Reactor:
                             yield
                         except trio.Cancelled:
                             raise
-                        except BaseException as exc:
+                        except BaseException as exc:  # noqa: BLE001  # raised behind the nursery, as it was
                             failure = exc
                     try:
                         await leave(failure is None and self.crash is None)
                     except trio.Cancelled:
                         raise
-                    except BaseException as exc:
+                    except BaseException as exc:  # noqa: BLE001  # raised behind the nursery, too
                         # Ctrl-C while lingering, say.
                         failure = exc if failure is None else failure
                 finally:
                     self.stop()
                     nursery.cancel_scope.cancel()
-        except BaseException as exc:
+        except BaseException as exc:  # noqa: ASYNC103, BLE001  # sorted here, raised below; a crash replaces Cancelled
             # Background tasks report and never raise, so it is Cancelled, alone or in a group, or Ctrl-C while the
             # nursery waits for the last of them.
             leaves = list(_leaves(exc))
@@ -125,7 +125,7 @@ class Reactor:
             if others:
                 failure = others[0] if failure is None else failure
             elif failure is None and self.crash is None:
-                raise leaves[0] from None
+                raise leaves[0] from None  # noqa: ASYNC104  # that is the Cancelled, out of its group
         finally:
             self._nursery = None
         if self.crash is not None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from itertools import count
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import trio
 
@@ -41,10 +41,10 @@ class Home(Protocol):
     reactor: Reactor
     reporter: Reporter
     timers: Timers
-    clock: Callable[[], float]
+    socket_type: ClassVar[str]
 
     @property
-    def socket_type(self) -> str: ...
+    def clock(self) -> Callable[[], float]: ...
     @property
     def closed(self) -> bool: ...
     @property
@@ -52,6 +52,7 @@ class Home(Protocol):
     @property
     def encodes(self) -> bool:
         """Whether queues to peers over streams hold wire bytes."""
+        ...
 
     @property
     def pace(self) -> Pace | None: ...
@@ -80,13 +81,14 @@ class Session:
     def __init__(self, home: Home, endpoint: str, options: Options) -> None:
         self.home = home
         self.endpoint = endpoint
-        self.options = options
+        self.options: Options = options
         self.pipe: Pipe | None = None
         self.state: State = "dialling"
         self.last_error: Exception | None = None
-        self.connections = self.failures = 0
+        self.connections: int = 0
+        self.failures: int = 0
         self.scope: trio.CancelScope | None = None
-        self.ended = trio.Event()
+        self.ended: trio.Event = trio.Event()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.endpoint}: {self.state}>"

@@ -1,8 +1,7 @@
 """What every socket has: a life, endpoints, peers, statistics, events. Sending and receiving are beside it.
 
 The socket is where the pure world (its pattern) and the live one (sessions, waiting tasks) meet. It holds no decision
-of
-either: what to do with a message is the pattern's, what to do with a connection is the session's.
+of either: what to do with a message is the pattern's, what to do with a connection is the session's.
 """
 
 from __future__ import annotations
@@ -87,9 +86,9 @@ class Socket(trio.abc.AsyncResource):
         self.clock: Callable[[], float] = perf_counter
         self._life = Life.NEW
         self._thread = 0
-        self.reactor = Reactor(self._name)
-        self.reporter = Reporter(self._name, self.reactor.start)
-        self.timers = Timers(self.reactor.start)
+        self.reactor: Reactor = Reactor(self._name)
+        self.reporter: Reporter = Reporter(self._name, self.reactor.start)
+        self.timers: Timers = Timers(self.reactor.start)
         self._book = AddressBook(self)
         self._pipes: dict[Pipe, Session] = {}
         self._connected = 0
@@ -123,7 +122,7 @@ class Socket(trio.abc.AsyncResource):
 
     @enable_ki_protection
     async def __aenter__(self) -> Self:
-        """Open the socket: bind in order, then connect. A bind that fails undoes those before it and raises its `OSError`."""
+        """Open the socket: bind in order, then connect. A bind that fails undoes those before and raises `OSError`."""
         if self._life is not Life.NEW:
             raise StateError(f"this {type(self).__name__} is {self._life.value}; a socket is entered once")
         self._block = self.reactor.run(self._leave)
@@ -137,7 +136,7 @@ class Socket(trio.abc.AsyncResource):
                 self._book.connect(target, routing_id)
             self._entered()
         except BaseException:
-            await self.__aexit__(*sys.exc_info())
+            await self.__aexit__(*sys.exc_info())  # noqa: ASYNC102  # left by an error, the block waits for nobody
             raise
         return self
 
@@ -150,7 +149,7 @@ class Socket(trio.abc.AsyncResource):
     ) -> None:
         assert self._block is not None
         try:
-            await self._block.__aexit__(kind, value, traceback)
+            await self._block.__aexit__(kind, value, traceback)  # noqa: ASYNC102  # waits for linger only, until cancelled
         finally:
             self._close_now()
 
@@ -187,8 +186,12 @@ class Socket(trio.abc.AsyncResource):
         await trio.lowlevel.checkpoint()
 
     @enable_ki_protection
-    async def serve(self, *, task_status: trio.TaskStatus[Self] = trio.TASK_STATUS_IGNORED) -> None:
-        """Enter the socket and keep it open until it is closed or cancelled: ``push = await nursery.start(push.serve)``."""
+    async def serve(
+        self,
+        *,
+        task_status: trio.TaskStatus[Self] = trio.TASK_STATUS_IGNORED,  # pyright: ignore[reportArgumentType]  # object is a supertype of every Self
+    ) -> None:
+        """Enter the socket and keep it open until closed or cancelled: ``push = await nursery.start(push.serve)``."""
         async with self:
             task_status.started(self)
             await self.reactor.wait_stopped()
@@ -395,7 +398,8 @@ class Socket(trio.abc.AsyncResource):
         fixed = self._options.changed_fields(options) - CHANGEABLE
         if fixed:
             raise ValueError(
-                f"Options: {', '.join(sorted(fixed))} cannot change on an existing socket; pass options= to bind() or connect()"
+                f"Options: {', '.join(sorted(fixed))} cannot change on an existing socket; "
+                "pass options= to bind() or connect()"
             )
         self._options = options
         self.revoke_turns()
@@ -437,7 +441,7 @@ class Socket(trio.abc.AsyncResource):
 
     @enable_ki_protection
     async def flush(self) -> None:
-        """Wait until the kernel has everything that is queued now, or its peer is gone. Cancelled: nothing has changed."""
+        """Wait until the kernel has all that is queued now, or its peer is gone. Cancelled: nothing has changed."""
         self._check_open()
         await trio.lowlevel.checkpoint()
         goals = {pipe: (pipe.connection, session.delivered(pipe)) for pipe, session in self._pipes.items()}
@@ -447,7 +451,7 @@ class Socket(trio.abc.AsyncResource):
                 await self._watchers.park()
 
     def monitor(self) -> AbstractAsyncContextManager[EventChannel]:
-        """What happens to endpoints and peers: ``async with socket.monitor() as events: async for event in events: ...``
+        """What happens to endpoints, peers: ``async with socket.monitor() as events: async for event in events: ...``
 
         It begins with the last event of each endpoint and peer, so nothing is missed by coming late. A reader that is
         too slow loses the oldest of 1,000 and is told so (`Event.missed`). Ends when the socket has closed.

@@ -15,6 +15,6 @@ from ._request import Exchange, Req
 from ._routing import Dealer, Router
 
 __all__ = [
-    "NOTHING", "NO_TURNS", "Batch", "Carrier", "Dealer", "Exchange", "Incoming", "Pair", "Pattern", "PipeFace", "Pub", "Pull", "Push",
-    "Rep", "Req", "Router", "Turns", "XPub", "XSub",
+    "NOTHING", "NO_TURNS", "Batch", "Carrier", "Dealer", "Exchange", "Incoming", "Pair", "Pattern", "PipeFace", "Pub",
+    "Pull", "Push", "Rep", "Req", "Router", "Turns", "XPub", "XSub",
 ]  # fmt: skip

@@ -1,7 +1,7 @@
 """Distribution: a copy of each message to every pipe that shall have it, whole or not at all (RFC 29).
 
-A pipe whose queue is full misses the message, which is counted for it alone. A message is encoded at most once, and only
-if some pipe wants wire bytes; they all share the same object (`tests.benchmarks`, row "PUB→SUB, 8 subscribers").
+A pipe whose queue is full misses the message, which is counted for it alone. A message is encoded at most once, and
+only if some pipe wants wire bytes; they all share the same object (`tests.benchmarks`, row "PUB→SUB, 8 subscribers").
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Distributor:
                 self._dropped(pipe, "hwm", 1)
 
     def distribute_frame(self, message: bytes, pipes: Iterable[PipeFace]) -> None:
-        """`distribute` for one frame, the hot path: a mailbox with room whose reader is awake is appended to in place."""
+        """`distribute` for one frame, the hot path: where there is room and the reader is awake, append in place."""
         wire: bytes | None = None
         for pipe in pipes:
             box = pipe.outbound

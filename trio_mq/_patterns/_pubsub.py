@@ -179,13 +179,15 @@ class XPub(Pub):
         return messages
 
     def _forget_subscriptions(self, pipe: PipeFace) -> None:
-        notices = []
-        for topic in pipe.requested if self._manual else list(pipe.subscriptions):
-            if self._manual or self.table.discard(topic, pipe) or self.verboser:
-                notices.append(CANCEL + topic)
+        topics = pipe.requested if self._manual else list(pipe.subscriptions)
+        notices = [CANCEL + topic for topic in topics if self._end_is_told(pipe, topic)]
         super()._forget_subscriptions(pipe)
         if notices:
             pipe.inbound.put_all(notices)
+
+    def _end_is_told(self, pipe: PipeFace, topic: bytes) -> bool:
+        """End the subscription of *pipe*, which is gone; True if the program hears of it."""
+        return self._manual or self.table.discard(topic, pipe) or self.verboser
 
     def readable(self, pipe: PipeFace) -> None:
         self._incoming.readable(pipe)
@@ -208,7 +210,7 @@ class XSub(Receiving):
         self, dropped: Dropped, encode: Callable[[Payload], bytes], *, filtering: bool = False, invert: bool = False
     ) -> None:
         super().__init__()
-        self.topics = TopicFilter(invert=invert)
+        self.topics: TopicFilter = TopicFilter(invert=invert)
         self._filtering = filtering
         self._pipes: dict[PipeFace, None] = {}
         self._distributor = Distributor(dropped, encode)

@@ -25,9 +25,9 @@ class Exchange:
     __slots__ = ("error", "number", "pipe", "reply", "wire")
 
     def __init__(self, pipe: PipeFace, number: bytes | None, wire: list[bytes]) -> None:
-        self.pipe = pipe
-        self.number = number
-        self.wire = wire
+        self.pipe: PipeFace = pipe
+        self.number: bytes | None = number
+        self.wire: list[bytes] = wire
         self.reply: Payload | None = None
         self.error: PeerLostError | None = None
 

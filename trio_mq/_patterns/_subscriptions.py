@@ -1,7 +1,7 @@
 """Subscriptions: which subscribers a topic has, and who wants a message, by prefix of its first frame (RFC 29).
 
-Both directions have hot paths, so both are cached look-ups; neither cache outlives a change, and neither can grow with the
-messages that pass: keys are cut to the longest subscribed topic, and there are at most 4,096 of them.
+Both directions have hot paths, so both are cached look-ups; neither cache outlives a change, and neither can grow with
+the messages that pass: keys are cut to the longest subscribed topic, and there are at most 4,096 of them.
 """
 
 from __future__ import annotations
@@ -17,14 +17,17 @@ S = TypeVar("S")
 
 _CACHED_KEYS = 4096
 _LENGTHS_TO_TRY = 64
+_CHEAP_LENGTHS = 4
+"""Distinct lengths up to which trying each costs less than a cache that thousands of topics keep emptying."""
 
 
 class SubscriptionTable(Generic[S]):
     """Who subscribed to what. A set for each topic, not a count: RFC 37 differs, every libzmq does it so."""
 
     def __init__(self) -> None:
-        # Tuples, one shared by all topics that only that subscriber has: a hundred thousand topics are then no work for the
-        # garbage collector, and a look-up gives the answer itself (`tests.benchmarks`, row "100,000 subscriptions").
+        # Tuples, one shared by all topics that only that subscriber has: a hundred thousand topics are then no work for
+        # the garbage collector, and a look-up gives the answer itself (`tests.benchmarks`,
+        # row "100,000 subscriptions").
         self._topics: dict[bytes, tuple[S, ...]] = {}
         self._alone: dict[S, tuple[S]] = {}
         self._index = PrefixIndex()
@@ -65,29 +68,39 @@ class SubscriptionTable(Generic[S]):
 
     def match(self, first_frame: bytes) -> tuple[S, ...]:
         """Everyone with a subscription that *first_frame* begins with, once each."""
-        index = self._index
-        key = first_frame[: index.longest]
-        if len(index.lengths) <= 1:
-            return self._topics.get(key, ())
+        lengths = self._index.lengths
+        if len(lengths) <= _CHEAP_LENGTHS:
+            matched: tuple[S, ...] = ()
+            topics = self._topics
+            for length in lengths:
+                subscribers = topics.get(first_frame[:length])
+                if subscribers is not None:
+                    matched = _union(matched, subscribers) if matched else subscribers
+            return matched
+        key = first_frame[: self._index.longest]
         found = self._cache.get(key)
         return self._look_up(key) if found is None else found
 
     def _look_up(self, key: bytes) -> tuple[S, ...]:
         matched: tuple[S, ...] = ()
         for topic in self._index.prefixes_of(key):
-            subscribers = self._topics[topic]
-            matched = tuple(dict.fromkeys((*matched, *subscribers))) if matched else subscribers
+            matched = _union(matched, self._topics[topic])
         if len(self._cache) >= _CACHED_KEYS:
             self._cache.clear()
         self._cache[key] = matched
         return matched
 
 
+def _union(some: tuple[S, ...], others: tuple[S, ...]) -> tuple[S, ...]:
+    return tuple(dict.fromkeys((*some, *others))) if some else others
+
+
 class PrefixIndex:
     """A set of byte strings that knows which of them a key begins with.
 
-    With few distinct lengths it tries each; a peer that subscribes to a thousand lengths makes it sort the strings and link
-    each to its longest prefix among them instead, so the work for a key never depends on what peers choose to send.
+    With few distinct lengths it tries each; a peer that subscribes to a thousand lengths makes it sort the strings and
+    link each to its longest prefix among them instead, so the work for a key never depends on what peers choose to
+    send.
     """
 
     def __init__(self) -> None:
@@ -202,5 +215,8 @@ class TopicFilter:
         """Those of *messages* that are wanted, in order."""
         if b"" in self._counts and not self._invert:
             return messages
+        if len(self._index.lengths) == 1 and not self._invert:
+            length, topics = self._index.longest, self._counts
+            return [m for m in messages if (m if isinstance(m, bytes) else m[0])[:length] in topics]
         wanted, unwanted = self._index.has_prefix_of, self._invert
         return [m for m in messages if wanted(m if isinstance(m, bytes) else m[0]) != unwanted]

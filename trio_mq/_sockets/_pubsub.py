@@ -42,7 +42,7 @@ class _Publishing(SendingSocket):
         return self._pace
 
     def subscriber_count(self, topic: bytes | None = None) -> int:
-        """Peers that would be sent a message whose first frame begins with *topic*; None: that have any subscription."""
+        """Peers that would be sent a message whose first frame begins with *topic*; None: with any subscription."""
         return self.pattern.subscriber_count(topic)
 
     @property
@@ -87,7 +87,7 @@ class Pub(_Publishing, trio.abc.SendChannel[bytes]):
 
 
 class XPub(_Publishing, FrameReceivingSocket, trio.abc.Channel[bytes]):
-    """A PUB that also receives: subscriptions as ``01 topic``, cancellations as ``00 topic``, and what subscribers send.
+    """A PUB that also receives: subscriptions as ``01 topic``, cancellations as ``00 topic``, and what subscribers say.
 
     Only the first subscription and the last cancellation of a topic are told, unless ``xpub_verbose`` or
     ``xpub_verboser`` ask for more. With ``xpub_manual`` they are told and not applied; the program calls `subscribe`
@@ -246,7 +246,7 @@ class Sub(_Subscribing, FrameReceivingSocket, trio.abc.ReceiveChannel[bytes]):
 
 
 class XSub(_Subscribing, SendingSocket, FrameReceivingSocket, trio.abc.Channel[bytes]):
-    """A SUB that subscribes by sending: ``01 topic`` subscribes, ``00 topic`` cancels, anything else goes to publishers.
+    """A SUB that subscribes by sending: ``01 topic`` subscribes, ``00 topic`` cancels, the rest goes to publishers.
 
     It does not filter again what publishers send.
     """

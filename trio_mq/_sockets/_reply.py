@@ -61,14 +61,15 @@ class Request:
     async def _reply(self, body: Payload) -> None:
         self._check()
         await trio.lowlevel.checkpoint_if_cancelled()
-        self._answer(body)
+        self.answer(body)
 
     def _check(self) -> None:
         if self._answered:
             raise StateError("this request was answered already; a request has one reply")
         self._socket.check_open()
 
-    def _answer(self, body: Payload) -> None:
+    def answer(self, body: Payload) -> None:
+        """What `reply` and `Rep.send` come down to: *body*, checked, becomes the reply, at once. Not for programs."""
         self._check()
         self._answered = True
         self._socket.pattern.reply(self._incoming, body)
@@ -220,7 +221,7 @@ class Rep(InboundSocket):
     def _answer_current(self, body: Payload) -> None:
         request = self._due()
         self._current = None
-        request._answer(body)
+        request.answer(body)
 
     def _due(self) -> Request:
         self._check_open()

@@ -176,7 +176,7 @@ class Transport(ABC):
             EndpointError: it cannot be meant, or not for binding (connecting).
         """
 
-    def check(self, address: Any, options: Options) -> None:
+    def check(self, address: Any, options: Options) -> None:  # noqa: B027  # most transports have nothing to refuse
         """Called after `parse`, so that what can be refused is refused at the user's call. Pure as well.
 
         Raises:

@@ -23,25 +23,31 @@ class Party(Protocol):
     @property
     def socket_type(self) -> str:
         """The socket's ZMTP name."""
+        ...
 
     @property
     def options(self) -> Options:
         """The options of this endpoint."""
+        ...
 
     @property
     def routing_id(self) -> bytes:
         """The routing id this end announces; empty if none."""
+        ...
 
     @property
     def properties(self) -> Mapping[str, str]:
         """The READY properties this end announces."""
+        ...
 
     @property
     def closing(self) -> bool:
         """Whether the socket closes, so that nobody will receive what it has not received yet."""
+        ...
 
     def waiting(self) -> tuple[list[Any], list[Any]]:
         """What lies in the pipe already, if there is one: (received and not yet taken, to be sent)."""
+        ...
 
     def join(self, inbound: Mailbox, outbound: Mailbox, connection: Connection, peer: Peer, options: Options) -> None:
         """The peer is there, with these options of its own; messages come and go by these mailboxes from now on.

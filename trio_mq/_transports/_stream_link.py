@@ -33,8 +33,8 @@ class StreamLink(Link):
 
     def __init__(self, stream: trio.abc.Stream, *, peer_address: str = "", local_address: str = "") -> None:
         self._stream = stream
-        self.peer_address = peer_address
-        self.local_address = local_address
+        self.peer_address: str = peer_address
+        self.local_address: str = local_address
         self._arrived: bytes | None = None  # b"": the end of the stream, which stays
         self._unsent = b""
         self._incoming = _Direction()

@@ -105,7 +105,7 @@ class Connection:
         self._who = peer_address or "the peer"
         self._limits = (max_message_size, max_frames)
         self._state = _State.OPENING
-        self._version = (3, 1)
+        self._version: tuple[int, int] = (3, 1)
         self._user_id: str | None = None
         self._granted: Mapping[str, str] = NO_PROPERTIES
         self._received = bytearray()
