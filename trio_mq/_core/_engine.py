@@ -101,11 +101,14 @@ class Host(Protocol):
 
     pattern: Pattern
     timers: Timers
-    clock: Callable[[], float]
+
+    @property
+    def clock(self) -> Callable[[], float]: ...
 
     @property
     def pace(self) -> Pace | None:
         """What its engines share, if they write copies of the same messages."""
+        ...
 
     def went_idle(self) -> None:
         """Everything queued on one connection has reached the kernel."""
