@@ -23,12 +23,13 @@ from .._patterns import Pattern, PipeFace
 from .._pipe import Pipe
 from .._transports import Link
 from ..zmtp import Heartbeat, PeerInfo, decode_all
-from ._engine import Engine, Pace
+from ._engine import Engine
 from ._handshake import Handshake, new_connection
 from ._monitor import Reporter
 from ._reactor import Reactor
 from ._statistics import State
 from ._timers import Timers
+from ._writer import Pace
 
 connection_numbers = count(1)
 """Numbers for `Peer.connection`."""

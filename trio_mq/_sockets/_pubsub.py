@@ -10,10 +10,10 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from .._core._address_book import Bindable
-from .._core._engine import Pace
 from .._core._receiving import FrameReceivingSocket
 from .._core._sending import SendingSocket
 from .._core._socket import Socket
+from .._core._writer import Pace
 from .._errors import StateError
 from .._message import Payload, Peer, single_frame, whole_message
 from .._options import Options
