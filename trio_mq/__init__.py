@@ -42,7 +42,7 @@ from ._errors import (
 )
 from ._message import Message, Peer, PeerJoined, PeerLeft
 from ._options import Options
-from ._security import AuthenticationRequest, Curve, Identity, Null, Plain
+from ._security import AuthenticationRequest, Curve, Identity, Null, Plain, curve_keypair
 from ._sockets._pair import Pair
 from ._sockets._pipeline import Pull, Push
 from ._sockets._pubsub import Pub, Sub, XPub, XSub
@@ -99,6 +99,7 @@ __all__ = [
     "XPub",
     "XSub",
     "abc",
+    "curve_keypair",
     "events",
     "has",
     "listen",

@@ -46,7 +46,7 @@ class Mailbox:
         passed: messages that have left it for good, towards the reader.
         deals: whether turns may be dealt out on it.
         encoded: items are wire bytes of one message each, not messages.
-        watched: somebody waits for fewer bytes in it, and is to be told of every batch that goes.
+        watched: somebody waits for fewer bytes in it, and is to be told of the next batch that goes.
         refine: applied to what is taken, where no engine stands between the two ends to do it (inproc).
     """
 
@@ -205,6 +205,7 @@ class Mailbox:
         if self.full:
             self._tell_of_room()
         if self.watched:
+            self.watched = False
             self.on_fewer()
 
     def _tell_of_room(self) -> None:
@@ -273,13 +274,21 @@ class WeighedMailbox(Mailbox):
         self._tell()
         return batch if self.refine is None else self.refine(batch)
 
+    def put_back(self, items: list[Any]) -> None:
+        self.weight += sum(map(size_of, items))
+        super().put_back(items)
+
+    def keep(self, count: int) -> list[Any]:
+        self.weight -= sum(map(size_of, self.batch[count:]))
+        return super().keep(count)
+
     def release(self) -> None:
-        self.weight = self.size()
+        self.weight -= sum(map(size_of, self.batch))
         super().release()
 
     def restore(self, unsent: list[Any]) -> None:
+        self.weight -= sum(map(size_of, self.batch))
         super().restore(unsent)
-        self.weight = self.size()
 
     def remove(self, item: Any) -> bool:
         removed = super().remove(item)

@@ -36,8 +36,24 @@ _FITS: Mapping[str, frozenset[str]] = {
     "xpub_welcome": frozenset({"XPUB"}),
     "invert_matching": frozenset({"PUB", "XPUB", "SUB", "XSUB"}),
     "overflow": _PUBLISHERS | {"ROUTER"},
-    "peer_events": frozenset({"PAIR", "DEALER", "ROUTER", "PULL", "PUSH"}),
+    "peer_events": frozenset({"PAIR", "DEALER", "ROUTER", "PULL"}),
 }
+
+_SWITCHES = (
+    "immediate",
+    "conflate",
+    "ipv6",
+    "eager_reads",
+    "peer_events",
+    "probe_router",
+    "req_relaxed",
+    "router_mandatory",
+    "router_handover",
+    "xpub_verbose",
+    "xpub_verboser",
+    "xpub_manual",
+    "invert_matching",
+)
 
 # What libzmq, too, lets act on a socket that is already open.
 CHANGEABLE = frozenset(
@@ -152,6 +168,7 @@ class Options:
     invert_matching: bool = False
 
     def __post_init__(self) -> None:
+        self._check_kinds()
         for name in ("send_hwm", "receive_hwm", "send_hwm_bytes", "receive_hwm_bytes", "backlog", "max_handshakes"):
             _whole_number(name, getattr(self, name), least=1)
         for name in ("max_message_size", "max_frames"):
@@ -175,6 +192,25 @@ class Options:
             raise ValueError("Options: Plain(server=True) needs an authenticator to ask about user names and passwords")
         for name, text in self.properties.items():
             _check_property(name, text)
+
+    def _check_kinds(self) -> None:
+        for name in _SWITCHES:
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"Options: {name} is True or False, not {getattr(self, name)!r}")
+        for name in ("req_correlate", "tcp_keepalive"):
+            if getattr(self, name) not in (None, True, False):
+                raise TypeError(f"Options: {name} is True, False or None, not {getattr(self, name)!r}")
+        if not isinstance(self.retry, bool) and not callable(self.retry):
+            raise TypeError(f"Options: retry is True, False or a function of the error, not {self.retry!r}")
+        if not isinstance(self.security, (Null, Plain)):
+            raise TypeError(f"Options: security is Null(), Plain(...) or Curve(...), not {self.security!r}")
+        if self.authenticator is not None and not callable(self.authenticator):
+            raise TypeError(f"Options: authenticator is an async function, not {self.authenticator!r}")
+        if self.xpub_welcome is not None and not isinstance(self.xpub_welcome, bytes):
+            raise TypeError(f"Options: xpub_welcome is bytes, not {self.xpub_welcome!r}")
+        for name in ("send_buffer", "receive_buffer"):
+            _whole_number(name, getattr(self, name), least=1)
+        _whole_number("use_fd", self.use_fd, least=0)
 
     def check_for(self, socket_type: str) -> None:
         """Raise `ValueError` naming a field that was set and that *socket_type* has no use for."""
@@ -221,7 +257,7 @@ def _check_routing_id(routing_id: bytes) -> None:
         raise ValueError("Options: a routing_id must not begin with a zero byte; those are made by ROUTER sockets")
 
 
-def _check_property(name: str, text: str) -> None:
+def _check_property(name: str, text: object) -> None:
     # 37/ZMTP: names are letters, digits, "-_.+"; those of applications begin with "X-".
     if (
         not name.lower().startswith("x-")
@@ -229,5 +265,7 @@ def _check_property(name: str, text: str) -> None:
         or not all(c.isascii() and (c.isalnum() or c in "-_.+") for c in name)
     ):
         raise ValueError(f"Options: the property {name!r} must begin with X- and have only letters, digits and - _ . +")
+    if not isinstance(text, str):
+        raise TypeError(f"Options: the value of property {name!r} is a str, not {text!r}")
     if not (text.isascii() and text.isprintable()):
         raise ValueError(f"Options: the value of property {name!r} must be printable ASCII, as libzmq peers read text")

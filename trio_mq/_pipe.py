@@ -6,7 +6,7 @@ other side. The pipe of a dialled endpoint lives across reconnects, that of an a
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from typing import Protocol
 
 from ._mailbox import Mailbox
@@ -50,14 +50,27 @@ class Pipe:
         subscriptions: the topics its peer subscribed to, or was subscribed to by the program.
         requested: the topics its peer asked for, where the program decides (XPUB manual).
         drops: messages dropped, by reason.
+        past: who was the peer of messages that came on earlier connections and still wait: up to which count of messages
+            taken, and a stand-in without a connection.
         sent_before, received_before: messages that passed through mailboxes this pipe had before these, or that the
             pattern took for itself.
     """
 
     __slots__ = (
-        "connection", "drops", "inbound", "outbound", "peer", "preset_id", "readable", "received_before", "requested",
-        "sent_before", "subscriptions", "writable",
-    )  # fmt: skip
+        "connection",
+        "drops",
+        "inbound",
+        "outbound",
+        "past",
+        "peer",
+        "preset_id",
+        "readable",
+        "received_before",
+        "requested",
+        "sent_before",
+        "subscriptions",
+        "writable",
+    )
 
     def __init__(self, inbound: Mailbox, outbound: Mailbox, peer: Peer) -> None:
         self.inbound: Mailbox = inbound
@@ -70,8 +83,18 @@ class Pipe:
         self.subscriptions: set[bytes] = set()
         self.requested: set[bytes] = set()
         self.drops: Counter[str] = Counter()
+        self.past: deque[tuple[int, Pipe]] = deque()
         self.sent_before: int = 0
         self.received_before: int = 0
+
+    def end_connection(self) -> Pipe:
+        """The connection is over: what has come on it stays with the peer as it was, for whom a stand-in is returned."""
+        self.connection = None
+        stand_in = Pipe(self.inbound, Mailbox(None), self.peer)
+        stand_in.drops = self.drops
+        if len(self.inbound) and self.inbound.deals:
+            self.past.append((self.inbound.passed + len(self.inbound), stand_in))
+        return stand_in
 
     def take_inbound(self, mailbox: Mailbox) -> None:
         """Receive from another mailbox (inproc, where it is shared with the peer of the moment)."""

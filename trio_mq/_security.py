@@ -50,6 +50,11 @@ class Curve:
         )
 
 
+def curve_keypair() -> tuple[bytes, bytes]:
+    """A new public and secret key for `Curve`. Not available in this version: calling it says so."""
+    raise NotImplementedError("CURVE is not available yet; it will come with the extra: pip install 'trio-mq[curve]'")
+
+
 Security: TypeAlias = "Null | Plain"
 
 

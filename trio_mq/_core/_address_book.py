@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
 from .._endpoint import parse_endpoint
-from .._errors import EndpointError
+from .._errors import EndpointError, StateError
 from .._events import BindFailed
 from .._options import Options
 from .._transports import Listener, MessageTransport, StreamTransport, Transport, transport_for
@@ -45,15 +45,28 @@ class PreparedListener:
     def __init__(self, target: Target, listener: Listener | None) -> None:
         self.target = target
         self.listener = listener
+        self._taken = False
         self.endpoint: str = str(target.address) if listener is None else listener.endpoint
 
     def __repr__(self) -> str:
         return f"<Listener {self.endpoint}>"
 
+    def take(self) -> Listener | None:
+        """Hand over what listens, to one socket.
+
+        Raises:
+            StateError: a socket has it already, or it was closed.
+        """
+        if self._taken:
+            raise StateError(f"the listener at {self.endpoint} was closed, or belongs to another socket already")
+        self._taken = True
+        return self.listener
+
     def close(self) -> None:
         """Stop listening, if no socket has taken it over. Twice is as good as once."""
-        if self.listener is not None:
+        if not self._taken and self.listener is not None:
             self.listener.close()
+        self._taken = True
 
 
 Bindable: TypeAlias = "str | PreparedListener"
@@ -140,10 +153,11 @@ class AddressBook:
 
     async def adopt(self, prepared: PreparedListener, options: Options) -> str:
         """Serve what `listen` has bound."""
-        if prepared.listener is None:
+        listener = prepared.take()
+        if listener is None:
             target = prepared.target
             return await self.bind(Target(target.given, target.transport, target.address, options))
-        return self._serve(prepared.target.given, prepared.listener, options)
+        return self._serve(prepared.target.given, listener, options)
 
     def _serve(self, given: str, listener: Listener, options: Options) -> str:
         return self._add(given, Acceptor(self._home, listener, options))

@@ -95,7 +95,14 @@ class DialledSession(StreamSession):
         # Decision C13: the peer's ERROR 400 means that these credentials will never do. Nothing else is final.
         if isinstance(error, AuthenticationError) and error.status == "400":
             return True
-        return not self.restarting and not self.options.should_retry(error)
+        if self.restarting:
+            return False
+        try:
+            return not self.options.should_retry(error)
+        except Exception as exc:  # noqa: BLE001  # the program's function, not ours: its failure is this endpoint's end
+            self.last_error = exc
+            self.home.reporter.report(DialFailed(endpoint=self.endpoint, error=exc))
+            return True
 
     async def _wait(self) -> None:
         if self.traffic:

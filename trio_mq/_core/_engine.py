@@ -20,8 +20,8 @@ from .._message import Payload
 from .._patterns import Pattern
 from .._pipe import Pipe
 from .._transports import Link
-from ..zmtp import Cancel as CancelSubscription
 from ..zmtp import (
+    READ_SIZE,
     Connection,
     Expired,
     Heartbeat,
@@ -33,11 +33,12 @@ from ..zmtp import (
     encode_subscription,
     parse_command,
 )
+from ..zmtp import Cancel as CancelSubscription
 from ._eagerness import Eagerness
 from ._memory import keep_freed_memory
 from ._timers import Timers
 from ._waiting import Slot
-from ._writer import YIELD_AFTER, Pace, Writer
+from ._writer import YIELD_AFTER, Pace, Writer, Writing
 
 ENOUGH = 1024
 """Messages waiting to be received from which a reader lets receivers catch up."""
@@ -88,7 +89,7 @@ class Engine:
         self._more = False
         self._stuffed = False
         self._since_yield = 0
-        pipe.inbound.on_room = self._deliver_more
+        self._writer.on_stop = pipe.inbound.on_room = self._deliver_more
 
     def __repr__(self) -> str:
         return f"<Engine on {self._link}: {self._writer.state.value}>"
@@ -204,7 +205,11 @@ class Engine:
         try:
             while not self._over:
                 room = inbound.room()
-                if room <= 0:
+                if self._writer.state is Writing.DEAD:
+                    # The peer is gone: what it said last is taken over, mark or not (it is no more than the kernel had),
+                    # so that its end is found now and not when somebody receives.
+                    room = READ_SIZE
+                elif room <= 0:
                     inbound.full = True
                     self._pause(True)
                     return

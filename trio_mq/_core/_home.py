@@ -57,6 +57,8 @@ class HomeSocket(trio.abc.AsyncResource):
         options: Options | None = None,
     ) -> None:
         options = Options() if options is None else options
+        if not isinstance(options, Options):
+            raise TypeError(f"options is an Options, not {type(options).__name__}")
         options.check_for(self.socket_type)
         self._options = options
         self.clock: Callable[[], float] = perf_counter
@@ -181,6 +183,11 @@ class HomeSocket(trio.abc.AsyncResource):
 
     def disconnected(self, pipe: Pipe) -> None:
         self._changed()
+        # What was queued may have been handed back, or be free to be asked again.
+        self._writable(pipe)
+
+    def retire(self, pipe: Pipe, stand_in: Pipe) -> None:
+        """The connection of *pipe* is over; *stand_in* is the peer as it was. For sockets with messages in hand."""
 
     def _changed(self) -> None:
         """Peers or subscriptions are not what they were."""

@@ -57,6 +57,8 @@ class LivingSocket(EndpointSocket):
         if normally and self._life is Life.OPEN:
             self._begin_closing()
             await self._linger()
+        elif normally and self._life is Life.CLOSING:
+            await self.reactor.wait_stopped()  # another task closes it, and lingers
         self._close_now()
 
     @enable_ki_protection

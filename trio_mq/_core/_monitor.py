@@ -10,7 +10,17 @@ from dataclasses import replace
 
 import trio
 
-from .._events import AcceptFailed, BindFailed, Closed, DialFailed, Disconnected, Dropped, Event, HandshakeFailed
+from .._events import (
+    AcceptFailed,
+    BindFailed,
+    Closed,
+    DialFailed,
+    Disconnected,
+    Dropped,
+    Event,
+    HandshakeFailed,
+    RequestUnanswered,
+)
 from .._message import Peer
 from ._waiting import Line
 
@@ -97,6 +107,7 @@ class Reporter:
         self._channels: list[EventChannel] = []
         self._last: dict[object, Event] = {}
         self._drops: dict[tuple[Peer | None, str], int] = {}
+        self._telling = False
         self._ended = False
 
     def report(self, event: Event) -> None:
@@ -109,7 +120,7 @@ class Reporter:
             self._last.pop((event.endpoint, peer.address), None)
             self._last[event.endpoint, "left"] = event
             self._flush_drops([key for key in self._drops if key[0] == peer])
-        else:
+        elif not isinstance(event, RequestUnanswered):
             self._last[event.endpoint, peer.address if peer is not None else ""] = event
         self._write_line(event)
         self._push(event)
@@ -145,7 +156,8 @@ class Reporter:
             return
         self._drops[key] = 0
         self._tell_drops(key, count)
-        if len(self._drops) == 1:
+        if not self._telling:
+            self._telling = True
             self._start(self._tell_drops_later)
 
     def _tell_drops(self, key: tuple[Peer | None, str], count: int) -> None:
@@ -157,6 +169,7 @@ class Reporter:
         while self._drops:
             await trio.sleep(REPORT_DROPS_EVERY)
             self._flush_drops(list(self._drops))
+        self._telling = False
 
     def _flush_drops(self, keys: list[tuple[Peer | None, str]]) -> None:
         """Tell what has come together; a key with nothing new is forgotten, so its next drop is told at once."""

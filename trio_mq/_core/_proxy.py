@@ -6,7 +6,7 @@ import trio
 from trio.lowlevel import checkpoint, enable_ki_protection
 
 from .._errors import StateError
-from .._message import Payload
+from .._message import Payload, Received
 from ._receiving import ReceivingSocket
 from ._sending import MultipartSendingSocket
 from ._socket import Socket
@@ -67,7 +67,9 @@ async def _pass_on(
         for _ in range(BATCH):
             if not (target.can_send() and source.can_receive()):
                 break
-            message: Payload = source.take_nowait()
+            message: Received = source.take_nowait()
+            if not isinstance(message, (bytes, list)):
+                continue  # a peer event is this side's own business
             try:
                 await target.pass_on(message)
             except BaseException:

@@ -22,6 +22,8 @@ from ._socket import Socket
 from ._waiting import Line
 
 _EMPTY: Iterator[Any] = iter(())
+MANY = 1000
+"""Messages that `receive_many` gives at most, unless told otherwise."""
 Item = TypeVar("Item")
 
 
@@ -154,8 +156,8 @@ class ReceivingSocket(InboundSocket):
                 return Message(tuple(_frames(message)), pipe.peer)
 
     @enable_ki_protection
-    async def receive_many(self, limit: int = 1000) -> list[Received]:
-        """Up to *limit* messages that are there, at least one: waits for the first. If cancelled, none was taken.
+    async def receive_many(self, limit: int | None = None) -> list[Received]:
+        """Up to *limit* (1,000) messages that are there, at least one: waits for the first. If cancelled, none was taken.
 
         One-frame messages are bare `bytes`, others lists; on a ROUTER all are lists that begin with the routing id.
         Peer events come in their place (``Options(peer_events=True)``).
@@ -164,21 +166,19 @@ class ReceivingSocket(InboundSocket):
             ValueError: *limit* is less than 1.
             StateError, trio.ClosedResourceError: as `receive`.
         """
-        if limit < 1:
-            raise ValueError(f"limit is at least 1, not {limit}")
+        most = _limit(limit)
         self._check_open()
         await trio.lowlevel.checkpoint_if_cancelled()
         self._receive_credit.left = 0
-        batch: list[Received] = await self._wait_for(lambda: self._take_many(limit))
+        batch: list[Received] = await self._wait_for(lambda: self._take_many(most))
         return batch
 
     @enable_ki_protection
-    def receive_many_nowait(self, limit: int = 1000) -> list[Received]:
+    def receive_many_nowait(self, limit: int | None = None) -> list[Received]:
         """`receive_many`, or `trio.WouldBlock` if there is no message."""
-        if limit < 1:
-            raise ValueError(f"limit is at least 1, not {limit}")
+        most = _limit(limit)
         self._check_open()
-        batch = None if self._receivers else self._take_many(limit)
+        batch = None if self._receivers else self._take_many(most)
         if batch is None:
             raise trio.WouldBlock
         return batch
@@ -275,6 +275,10 @@ class ReceivingSocket(InboundSocket):
         self._ready, self._batch = _EMPTY, []
         super()._disturb(error, text)
 
+    def retire(self, pipe: Pipe, stand_in: Pipe) -> None:
+        if pipe in self._batch_pipes:
+            self._batch_pipes = [stand_in if each is pipe else each for each in self._batch_pipes]
+
     def _in_hand(self, pipe: Pipe) -> list[object]:
         unread = length_hint(self._ready)
         first = len(self._batch) - unread
@@ -337,6 +341,16 @@ class FrameReceivingSocket(ReceivingSocket):
 def _frames(message: Payload) -> list[bytes]:
     """The frames of a message; an event (which the type does not show) as it is."""
     return [message] if isinstance(message, bytes) else message
+
+
+def _limit(limit: int | None) -> int:
+    if limit is None:
+        return MANY
+    if not isinstance(limit, int):
+        raise TypeError(f"limit is a whole number, not {limit!r}")
+    if limit < 1:
+        raise ValueError(f"limit is at least 1, not {limit}")
+    return limit
 
 
 def one_frame(message: Any) -> bytes:

@@ -7,15 +7,14 @@ cancelled has done nothing, and one that has done something returns.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from operator import length_hint
-from typing import Any
+from typing import Any, TypeAlias
 
 import trio
 from trio.lowlevel import checkpoint, enable_ki_protection
 
-from .._errors import MQError
 from .._message import Payload, any_message, single_frame, size_of, whole_message
 from .._options import Options
 from .._patterns import NO_TURNS, Turns
@@ -24,14 +23,40 @@ from ._credit import BYTES_PER_CREDIT, Credit
 from ._socket import Socket
 from ._waiting import Line
 
+Attempt: TypeAlias = Callable[[], "object | None"]
+"""Does what a waiting call wants, if it can be done: returns None then, else what it must wait for (a gate)."""
 
-class _Room:
-    """What `send_many` waits for: room for a message that it has not taken from its iterator yet."""
-
-
-_ROOM: Any = _Room()
+_END: Any = object()
 _BATCH = 512
 """Messages that `send_many` appends before it looks at the clock."""
+
+
+class _Supply:
+    """The messages of one `send_many`: taken from the iterator only when there is room for them."""
+
+    def __init__(self, socket: MultipartSendingSocket, messages: Iterable[bytes | Sequence[bytes]]) -> None:
+        self._socket = socket
+        self.iterator = iter(messages)
+        self.in_hand: Payload | None = None
+        self.finished = False
+        self.count = 0
+
+    def attempt(self) -> object | None:
+        """Send the next one, if there is room for it; an `Attempt`, also in the hands of who makes room."""
+        if self.in_hand is None:
+            if not self._socket.pattern.can_send():
+                return self._socket.pattern
+            message = next(self.iterator, _END)
+            if message is _END:
+                self.finished = True
+                return None
+            self.in_hand = self._socket.checked(any_message(message))
+        # A PUB or ROUTER that blocks knows whom to wait for only now that it sees the message.
+        blocked = self._socket.pattern.send(self.in_hand)
+        if blocked is None:
+            self.in_hand = None
+            self.count += 1
+        return blocked
 
 
 class MultipartSendingSocket(Socket):
@@ -46,7 +71,7 @@ class MultipartSendingSocket(Socket):
         super()._prepare()
         self._turns: Turns = NO_TURNS
         self._dealt = 0
-        self._lines: dict[object, Line[Payload]] = {}
+        self._lines: dict[object, Line[Attempt]] = {}
         self._serving = False
         self._to_serve: deque[object] = deque()
         self._send_credit = Credit(self.clock)
@@ -85,22 +110,16 @@ class MultipartSendingSocket(Socket):
         """
         self._check_open()
         await trio.lowlevel.checkpoint_if_cancelled()
-        iterator = iter(messages)
+        supply = _Supply(self, messages)
         while True:
             self.revoke_turns()
-            if not self._room_for_many():
-                await self._wait_for_room()
-                self._check_open()
-            message = next(iterator, _ROOM)
-            if message is _ROOM:
-                return
-            payload = any_message(message)
-            blocked = self._try_send(payload)
+            blocked = self.pattern if self.pattern in self._lines else supply.attempt()
             if blocked is not None:
-                # A PUB or ROUTER that blocks knows whom to wait for only when it sees the message.
-                await self._stand_in_line(blocked, payload)
-            else:
-                self._send_along(iterator)
+                await self._stand_in_line(blocked, supply.attempt)
+            elif not supply.finished:
+                self._send_along(supply)
+            if supply.finished:
+                return
             if self._send_credit.used_up():
                 await checkpoint()
                 self._send_credit.yielded()
@@ -108,47 +127,48 @@ class MultipartSendingSocket(Socket):
 
     @enable_ki_protection
     def send_many_nowait(self, messages: Iterable[bytes | Sequence[bytes]]) -> int:
-        """As many of *messages* as can be queued now; returns how many. No message beyond them is taken."""
+        """As many of *messages* as can be queued now; returns how many. No message beyond them is taken.
+
+        Except where a PUB, XPUB or ROUTER blocks (``overflow="block"``): the one that would have to wait was taken.
+        """
         self._check_open()
         self.revoke_turns()
-        iterator = iter(messages)
-        count = 0
-        while self._room_for_many():
-            message = next(iterator, _ROOM)
-            if message is _ROOM or self._try_send(any_message(message)) is not None:
-                break
-            count += 1 + self._send_along(iterator)
-        return count
+        supply = _Supply(self, messages)
+        while self.pattern not in self._lines and supply.attempt() is None and not supply.finished:
+            self._send_along(supply)
+        return supply.count
 
-    def _send_along(self, messages: Iterator[bytes | Sequence[bytes]]) -> int:
-        """Send more of *messages* while they can just be appended; returns how many."""
-        turns = self.pattern.turns(_BATCH)
-        dealt = length_hint(turns)
-        try:
-            for message, turn in zip(islice(messages, dealt), turns, strict=False):
-                turn(message if type(message) is bytes else any_message(message))
-        finally:
-            unused = length_hint(turns)
-            self.pattern.revoke(unused)
-        return dealt - unused
+    def _send_along(self, supply: _Supply) -> None:
+        """Send more of *supply* while they can just be appended."""
+        turns = self._turns = self.pattern.turns(_BATCH)
+        self._dealt = length_hint(turns)
+        for message in islice(supply.iterator, self._dealt):
+            payload = message if type(message) is bytes else self.checked(any_message(message))
+            if self._turns is not turns:
+                # Whoever made the message has used this socket, or its peer, meanwhile.
+                supply.in_hand = payload
+                break
+            next(turns)(payload)
+            supply.count += 1
+        self.revoke_turns()
 
     def can_send(self) -> bool:
         """Whether a `send` now would not wait (ZMQ_POLLOUT)."""
         self._check_open()
-        return not self._lines and self.pattern.can_send()
+        return self.pattern not in self._lines and self.pattern.can_send()
 
     async def wait_sendable(self) -> None:
-        """Wait until a message can be sent, and send none."""
+        """Wait until a message can be sent, and send none. Somebody else may be faster then."""
         self._check_open()
         if not self.can_send():
-            await self._wait_for_room()
+            await self._stand_in_line(self.pattern, lambda: None if self.pattern.can_send() else self.pattern)
 
     async def pass_on(self, message: Payload) -> None:
         """Send *message* as it came from another socket; waits only where the receiver it is for has no room."""
         self.revoke_turns()
         blocked = self._try_send(message)
         if blocked is not None:
-            await self._stand_in_line(blocked, message)
+            await self._stand_in_line(blocked, lambda: self.pattern.send(message))
 
     def send_payload_nowait(self, message: Payload) -> None:
         """Send *message* as it came from another socket, or raise `trio.WouldBlock`."""
@@ -162,8 +182,7 @@ class MultipartSendingSocket(Socket):
         await self._yield_if_due()
         blocked = self._try_send(message)
         if blocked is not None:
-            await self._stand_in_line(blocked, message)
-            self._send_credit.yielded()
+            await self._stand_in_line(blocked, lambda: self.pattern.send(message))
             return
         self._deal(1 + size_of(message) // BYTES_PER_CREDIT)
 
@@ -199,37 +218,33 @@ class MultipartSendingSocket(Socket):
 
     def _try_send(self, message: Payload) -> object | None:
         """Queue *message* unless somebody waits already, or must; returns what for."""
-        if self._options.conflate and not isinstance(message, bytes):
-            raise ValueError("Options(conflate=True) is for messages of one frame (as with libzmq)")
+        self.checked(message)
         if self._lines:
             gate = self.pattern.gate(message)
             if gate in self._lines:
                 return gate
         return self.pattern.send(message)
 
-    async def _stand_in_line(self, gate: object, message: Payload) -> None:
-        line = self._lines.get(gate)
-        if line is None:
-            line = self._lines[gate] = Line()
-        try:
-            await line.wait(message)
-        finally:
-            if not line and self._lines.get(gate) is line:
-                del self._lines[gate]
+    def checked(self, message: Payload) -> Payload:
+        """*message*, if the options allow such a one."""
+        if self._options.conflate and not isinstance(message, bytes):
+            raise ValueError("Options(conflate=True) is for messages of one frame (as with libzmq)")
+        return message
 
-    # Batches.
-
-    def _room_for_many(self) -> bool:
-        return not self._lines and self.pattern.can_send()
-
-    async def _wait_for_room(self) -> None:
-        try:
-            await self._stand_in_line(self.pattern, _ROOM)
-        except BaseException:
-            # Room that was kept for us is somebody else's now.
-            self._serve_senders(self.pattern)
-            raise
-        self._send_credit.yielded()
+    async def _stand_in_line(self, gate: object | None, attempt: Attempt) -> None:
+        """Wait at *gate* until whoever makes room there has made *attempt* succeed. Cancelled: it has not."""
+        while gate is not None:
+            line = self._lines.get(gate)
+            if line is None:
+                line = self._lines[gate] = Line()
+            try:
+                moved = await line.wait(attempt)
+            finally:
+                if not line and self._lines.get(gate) is line:
+                    del self._lines[gate]
+            self._send_credit.yielded()
+            # The peer it waited for may have become another one (a handover): then it must wait there.
+            gate = attempt() if moved else None
 
     # Serving.
 
@@ -262,17 +277,14 @@ class MultipartSendingSocket(Socket):
     def _serve_gate(self, gate: object) -> None:
         line = self._lines.get(gate)
         while line:
-            if line.first() is _ROOM:
-                if self.pattern.can_send():
-                    line.serve(None)
-                break
             try:
-                if self.pattern.send(line.first()) is not None:
-                    break
-            except MQError as exc:
+                blocked = line.first()()
+            except Exception as exc:  # noqa: BLE001  # it belongs to the call that waits, an iterator's own errors too
                 line.refuse(exc)
-            else:
-                line.serve(None)
+                continue
+            if blocked is gate:
+                break
+            line.serve(blocked is not None)
         if line is not None and not line:
             self._lines.pop(gate, None)
 
@@ -285,8 +297,7 @@ class MultipartSendingSocket(Socket):
 
     def _apply(self, options: Options) -> None:
         super()._apply(options)
-        if self._lines:
-            self._serve_senders(self.pattern)
+        self._serve_senders(*self._lines)
 
 
 class SendingSocket(MultipartSendingSocket):

@@ -65,6 +65,7 @@ class Home(Protocol):
     def drop(self, pipe: PipeFace | None, reason: str, count: int) -> None: ...
     def hook(self, pipe: Pipe) -> None: ...
     def revoke_turns(self) -> None: ...
+    def retire(self, pipe: Pipe, stand_in: Pipe) -> None: ...
     def forget(self, session: Session) -> None: ...
 
 
@@ -136,7 +137,7 @@ class Session:
         """Let the pattern have the peer of *pipe*; raises `HandshakeError` if it does not want it."""
         self.home.pattern.ready(pipe)
         if self.options.peer_events:
-            pipe.inbound.put_all([PeerJoined(pipe.peer)])
+            self._put_event(pipe, PeerJoined(pipe.peer))
 
     def announce(self, pipe: Pipe) -> None:
         """The peer of *pipe* is ready: tell everybody, and serve those who waited for one."""
@@ -147,22 +148,26 @@ class Session:
 
     def lose(self, pipe: Pipe, error: Exception | None, reason: str, *, keep: bool) -> None:
         """The peer of *pipe* is gone. *keep*: the pipe waits for another."""
-        pipe.connection = None
         peer = pipe.peer
         self.last_error = error
         unsent: list[Payload] = []
         if self.options.peer_events:
             unsent = self._take_back(pipe)
+            self._put_event(pipe, PeerLeft(peer, reason, tuple(unsent)))
+        stand_in = pipe.end_connection()
         if keep:
+            self.home.retire(pipe, stand_in)
             self.home.pattern.lost(pipe)
-        if self.options.peer_events:
-            pipe.inbound.put_all([PeerLeft(peer, reason, tuple(unsent))])
         self.home.reporter.report(Disconnected(endpoint=self.endpoint, peer=peer, error=error))
         if keep:
             pipe.peer = replace(peer, address="", connection=0)
             self.home.disconnected(pipe)
         else:
-            self.drop_pipe(pipe, "disconnected")
+            self.drop_pipe(pipe, "closed" if self.home.closing else "disconnected")
+
+    def _put_event(self, pipe: Pipe, event: PeerJoined | PeerLeft) -> None:
+        pipe.received_before -= 1  # an event is not a message
+        pipe.inbound.put_all([event])
 
     def _take_back(self, pipe: Pipe) -> list[Payload]:
         items = pipe.outbound.clear()

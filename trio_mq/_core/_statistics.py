@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from .._message import Peer, size_of
+from .._message import Peer, PeerJoined, PeerLeft, size_of
 from .._pipe import Pipe
 
 State: TypeAlias = Literal["dialling", "handshaking", "ready", "waiting", "failed", "listening", "closed"]
@@ -94,7 +94,9 @@ def peer_statistics(pipe: Pipe, state: State, last_error: Exception | None, in_h
         last_error=last_error,
         queued_messages=len(outbound),
         queued_bytes=outbound.size(),
-        unread_messages=len(inbound) + len(in_hand),
+        unread_messages=sum(
+            1 for item in (*inbound.waiting(), *in_hand) if not isinstance(item, (PeerJoined, PeerLeft))
+        ),
         unread_bytes=inbound.size() + sum(map(size_of, in_hand)),
         sent=pipe.sent_before + outbound.passed,
         received=pipe.received_before + inbound.passed + len(inbound),

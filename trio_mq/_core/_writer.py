@@ -38,6 +38,8 @@ LARGE = 4096
 YIELD_AFTER = 1 << 18
 """Bytes after which a half that is never refused lets others run."""
 
+_BARE = {bytes}
+
 
 class Writing(Enum):
     """The state of the writing half."""
@@ -85,6 +87,7 @@ class Writer:
         self._went_idle = went_idle
         self.state = Writing.WOKEN
         self.error: Exception | None = None
+        self.on_stop: Callable[[], None] = _nothing
         self._parked = Slot()
         self._control: list[bytes] = []
         self._unsent: list[bytes | memoryview] = []
@@ -102,6 +105,7 @@ class Writer:
             self.state = Writing.DEAD
             self.error = error
             self._parked.wake()
+            self.on_stop()
 
     def give_back(self) -> None:
         """Return what the kernel did not wholly take to the front of the mailbox, and let go of that."""
@@ -170,7 +174,7 @@ class Writer:
         # One look decides how many fit, since the messages of a stream are alike; then it is checked.
         first = size_of(outbound.first())
         batch = outbound.hold(JOIN // (first + 9) + 1)
-        weight = sum(map(len, batch)) if isinstance(batch[0], bytes) else sum(map(size_of, batch))
+        weight = sum(map(len, batch)) if set(map(type, batch)) == _BARE else sum(map(size_of, batch))
         if weight > 2 * JOIN and len(batch) > 1:
             batch = outbound.keep(_count_that_fits(batch))
         if outbound.encoded:

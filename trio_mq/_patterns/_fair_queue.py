@@ -41,19 +41,25 @@ class FairQueue:
     def _take_in_turn(self, limit: int) -> Batch:
         active = self._active
         pipes = [active.popleft() for _ in range(min(len(active), limit))]
-        rounds = min(limit // len(pipes), min(len(pipe.inbound.items) for pipe in pipes))
+        rounds = min(limit // len(pipes), min(len(pipe.inbound) for pipe in pipes))
+        sources = pipes
+        if any(pipe.past for pipe in pipes):
+            sources, rounds = [_source_of(pipe, 1)[0] for pipe in pipes], min(rounds, 1)
         shares = [pipe.inbound.take(rounds) for pipe in pipes]
         for pipe in pipes:
             self._settle(pipe)
         if all(len(share) == rounds for share in shares):
-            return Batch(list(chain.from_iterable(zip(*shares, strict=True))), pipes)
-        return _uneven(shares, pipes)
+            return Batch(list(chain.from_iterable(zip(*shares, strict=True))), sources)
+        return _uneven(shares, sources)
 
     def _take_from(self, pipe: PipeFace, limit: int) -> Batch:
         self._active.popleft()
+        source = pipe
+        if pipe.past:
+            source, limit = _source_of(pipe, limit)
         messages = pipe.inbound.take(limit)
         self._settle(pipe)
-        return Batch(messages, (pipe,))
+        return Batch(messages, (source,))
 
     def _settle(self, pipe: PipeFace) -> None:
         """Queue *pipe* again behind the others, or let its mailbox sleep."""
@@ -68,3 +74,13 @@ def _uneven(shares: list[list[Any]], pipes: list[PipeFace]) -> Batch:
     """The shares in turn when some shrank on the way out (a SUB on inproc filters what it takes)."""
     order = sorted((turn, place) for place, share in enumerate(shares) for turn in range(len(share)))
     return Batch([shares[place][turn] for turn, place in order], [pipes[place] for _, place in order])
+
+
+def _source_of(pipe: PipeFace, limit: int) -> tuple[PipeFace, int]:
+    """Who sent the next messages of *pipe*, and how many of them, up to *limit*."""
+    while pipe.past:
+        until, stand_in = pipe.past[0]
+        if pipe.inbound.passed < until:
+            return stand_in, min(limit, until - pipe.inbound.passed)
+        pipe.past.popleft()
+    return pipe, limit

@@ -86,7 +86,8 @@ class Pub(Pattern):
         matched = self.table.match(first_frame)
         if not self._invert:
             return matched
-        return tuple(pipe for pipe in self._pipes if pipe not in set(matched))
+        excepted = set(matched)
+        return tuple(pipe for pipe in self._pipes if pipe not in excepted)
 
     def subscriber_count(self, topic: bytes | None) -> int:
         """Peers that would be sent a message whose first frame begins with *topic*; None: with any subscription."""

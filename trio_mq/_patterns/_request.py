@@ -104,17 +104,21 @@ class Req(Sending):
         """Nobody wants the reply any more; whatever comes of it reaches nobody."""
         if exchange.done:
             return
-        unsent = exchange.pipe.outbound.remove(exchange.wire)
+        pipe = exchange.pipe
+        unsent = pipe.outbound.remove(exchange.wire)
         self._forget(exchange)
-        if exchange.number is None and not unsent and exchange.pipe.connection is not None:
-            exchange.pipe.connection.restart()
+        if exchange.number is not None or unsent or pipe.connection is None:
+            self._balancer.add(pipe)
+        else:
+            # It may be asked again when the connection on which an answer could still come is gone.
+            self._balancer.remove(pipe)
+            pipe.connection.restart()
 
     def _forget(self, exchange: Exchange) -> None:
         if exchange.number is not None:
             del self._numbered[exchange.number]
         else:
             del self._plain[exchange.pipe]
-            self._balancer.add(exchange.pipe)
 
     def accept(self, pipe: PipeFace, messages: list[Payload]) -> list[Payload]:
         for message in messages:
@@ -133,21 +137,33 @@ class Req(Sending):
             self._dropped(pipe, "late-reply", 1)
             return
         self._forget(exchange)
+        self._balancer.add(pipe)
         exchange.reply = opened.body
         self._finished(exchange)
 
     def lost(self, pipe: PipeFace) -> None:
+        ours = [exchange.wire for exchange in self._open_on(pipe)]
+        for item in pipe.outbound.waiting():
+            # A request that was abandoned while it was half written has come back to the queue.
+            if not any(item is wire for wire in ours):
+                pipe.outbound.remove(item)
         waiting = pipe.outbound.waiting()
-        self._lose(pipe, lambda exchange: not any(item is exchange.wire for item in waiting))
+        lost = [exchange for exchange in self._open_on(pipe) if not any(item is exchange.wire for item in waiting)]
+        self._lose(lost)
+        if pipe not in self._plain:
+            self._balancer.add(pipe)
 
     def detached(self, pipe: PipeFace) -> None:
-        self._lose(pipe, lambda _: True)
+        # First out of the rotation: whoever hears of the loss may ask again at once, and not here.
         super().detached(pipe)
+        self._lose(self._open_on(pipe))
 
-    def _lose(self, pipe: PipeFace, is_lost: Callable[[Exchange], bool]) -> None:
-        exchanges = [*self._numbered.values(), *self._plain.values()]
+    def _open_on(self, pipe: PipeFace) -> list[Exchange]:
+        return [each for each in (*self._numbered.values(), *self._plain.values()) if each.pipe is pipe]
+
+    def _lose(self, exchanges: list[Exchange]) -> None:
         for exchange in exchanges:
-            if exchange.pipe is pipe and is_lost(exchange):
-                self._forget(exchange)
-                exchange.error = PeerLostError(pipe.peer)
-                self._finished(exchange)
+            self._forget(exchange)
+            exchange.error = PeerLostError(exchange.pipe.peer)
+        for exchange in exchanges:
+            self._finished(exchange)

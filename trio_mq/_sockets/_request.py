@@ -37,6 +37,7 @@ class Req(Socket):
         self._asking: Line[Payload] = Line()
         self._replies: dict[Exchange, Line[None]] = {}
         self._current: Exchange | None = None
+        self._superseded: Line[None] = Line()
         self._sending = self._receiving = False
 
     def _new_pattern(self, options: Options) -> Pattern:
@@ -108,6 +109,8 @@ class Req(Socket):
             self._current = await self._ask(body)
         finally:
             self._sending = False
+            while self._superseded:
+                self._superseded.serve(None)
 
     @enable_ki_protection
     def send_nowait(self, value: bytes | bytearray | memoryview) -> None:
@@ -120,19 +123,23 @@ class Req(Socket):
         self._check_open()
         body = whole_message(frames)
         self._check_turn()
-        self._drop_current()
-        self._current = None if self._asking else self.pattern.begin(body)
-        if self._current is None:
+        exchange = None if self._asking else self.pattern.begin(body)
+        if exchange is None:
             raise trio.WouldBlock
+        self._drop_current()
+        self._current = exchange
 
     def _check_turn(self) -> None:
         if self._current is not None and not self._options.req_relaxed:
             raise StateError("the reply to the last request is due; call receive() first (or use request())")
 
     def _drop_current(self) -> None:
-        if self._current is not None:
-            self._abandon(self._current)
-            self._current = None
+        exchange, self._current = self._current, None
+        if exchange is not None:
+            line = self._replies.pop(exchange, None)
+            if line:
+                line.serve(None)  # a receiver, which goes on waiting for the reply to the next
+            self._abandon(exchange)
 
     @enable_ki_protection
     async def receive(self) -> bytes:
@@ -156,20 +163,19 @@ class Req(Socket):
         exchange = self._due()
         self._receiving = True
         try:
-            reply = await self._reply_to(exchange)
-        except trio.Cancelled:
-            raise
-        except BaseException:
-            self._forget_current(exchange)
-            raise
+            await self._wait_done(exchange)
+            while exchange is not self._current:
+                # A relaxed `send` has abandoned it, and has sent the next one, or is about to.
+                if self._current is None and self._sending:
+                    await self._superseded.wait(None)
+                if self._current is None:
+                    raise StateError("the request was abandoned, and no other was sent")
+                exchange = self._current
+                await self._wait_done(exchange)
         finally:
             self._receiving = False
-        self._forget_current(exchange)
-        return reply
-
-    def _forget_current(self, exchange: Exchange) -> None:
-        if self._current is exchange:
-            self._current = None
+        self._current = None
+        return _outcome(exchange)
 
     def _due(self) -> Exchange:
         self._check_open()
@@ -223,6 +229,10 @@ class Req(Socket):
             self._asking.serve(exchange)
 
     async def _reply_to(self, exchange: Exchange) -> Payload:
+        await self._wait_done(exchange)
+        return _outcome(exchange)
+
+    async def _wait_done(self, exchange: Exchange) -> None:
         if exchange.done:
             await trio.lowlevel.checkpoint()
         elif not await self._look_for(exchange):
@@ -231,7 +241,6 @@ class Req(Socket):
                 await line.wait(None)
             finally:
                 self._replies.pop(exchange, None)
-        return _outcome(exchange)
 
     async def _look_for(self, exchange: Exchange) -> bool:
         """Whether *exchange* is done within a few looks at the peer that has it."""
@@ -257,7 +266,7 @@ class Req(Socket):
 
     def _disturb(self, error: type[trio.ClosedResourceError], text: str) -> None:
         self._asking.refuse_all(error, text)
-        for line in list(self._replies.values()):
+        for line in [self._superseded, *self._replies.values()]:
             line.refuse_all(error, text)
         super()._disturb(error, text)
 

@@ -65,6 +65,8 @@ class Router(MultipartSendingSocket, ReceivingSocket):
             ValueError: *routing_id* is in use, longer than 255 bytes, or begins with a zero byte.
         """
         if routing_id:
+            if not isinstance(routing_id, bytes):
+                raise TypeError(f"a routing_id is bytes, not {type(routing_id).__name__}")
             if len(routing_id) > 255 or routing_id[:1] == b"\0":
                 raise ValueError("a routing_id has at most 255 bytes and does not begin with a zero byte")
             if self.pattern.knows(routing_id):
@@ -106,7 +108,7 @@ class Router(MultipartSendingSocket, ReceivingSocket):
             less = self.peer_room(routing_id) < max(1, below)
             pipe = self.pattern.pipe_of(routing_id)
             assert pipe is not None  # or peer_room had raised
-            pipe.outbound.watched = not less
+            pipe.outbound.watched = pipe.outbound.watched or not less
             return less
 
         await self._wait_until(enough, lambda: None)
