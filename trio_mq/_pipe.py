@@ -50,8 +50,8 @@ class Pipe:
         subscriptions: the topics its peer subscribed to, or was subscribed to by the program.
         requested: the topics its peer asked for, where the program decides (XPUB manual).
         drops: messages dropped, by reason.
-        past: who was the peer of messages that came on earlier connections and still wait: up to which count of messages
-            taken, and a stand-in without a connection.
+        past: who was the peer of messages that came on earlier connections and still wait: up to which count of
+            messages taken, and a stand-in without a connection.
         sent_before, received_before: messages that passed through mailboxes this pipe had before these, or that the
             pattern took for itself.
     """
@@ -88,7 +88,7 @@ class Pipe:
         self.received_before: int = 0
 
     def end_connection(self) -> Pipe:
-        """The connection is over: what has come on it stays with the peer as it was, for whom a stand-in is returned."""
+        """The connection is over: what came on it stays with the peer as it was, for whom a stand-in is returned."""
         self.connection = None
         stand_in = Pipe(self.inbound, Mailbox(None), self.peer)
         stand_in.drops = self.drops

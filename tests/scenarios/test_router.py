@@ -77,7 +77,7 @@ async def test_a_mandatory_router_says_that_nobody_has_the_id(endpoint: str) -> 
             assert await router.receive_multipart() == [b"X", b"Hello"]
             await router.send_multipart([b"X", b"Hello"])
             assert await dealer.receive() == b"Hello"
-        await until(lambda: not router.can_send())
+        await until(lambda: not router.statistics().peers)
         with pytest.raises(HostUnreachableError):
             await router.send_multipart([b"X", b"gone"])
 

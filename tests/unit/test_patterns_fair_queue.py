@@ -110,6 +110,21 @@ def test_messages_keep_their_pipe_and_their_turn_when_some_are_filtered_out() ->
     assert got == [(b"a1", 0), (b"b2", 1), (b"c1", 2), (b"a2", 0), (b"c2", 2)]
 
 
+def test_what_came_before_a_reconnect_still_comes_from_who_sent_it() -> None:
+    a, b = new_pipe("a"), new_pipe("b")
+    queue = queue_of(a, b)
+    fill(a, b"old 1", b"old 2")
+    before = a.end_connection()
+    assert before.peer == a.peer
+    assert before.connection is None
+    fill(a, b"new")
+    fill(b, b"b1", b"b2", b"b3")
+    got = []
+    while queue:
+        got += pairs(queue.take(10))
+    assert got == [(b"old 1", before), (b"b1", b), (b"old 2", before), (b"b2", b), (b"new", a), (b"b3", b)]
+
+
 steps = st.lists(st.one_of(st.tuples(st.integers(0, 3), st.integers(1, 9)), st.integers(1, 12)), max_size=40)
 
 

@@ -206,8 +206,8 @@ class Engine:
             while not self._over:
                 room = inbound.room()
                 if self._writer.state is Writing.DEAD:
-                    # The peer is gone: what it said last is taken over, mark or not (it is no more than the kernel had),
-                    # so that its end is found now and not when somebody receives.
+                    # The peer is gone: what it said last is taken over, mark or not (it is no more than the kernel
+                    # had), so that its end is found now and not when somebody receives.
                     room = READ_SIZE
                 elif room <= 0:
                     inbound.full = True

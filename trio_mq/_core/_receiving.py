@@ -157,7 +157,7 @@ class ReceivingSocket(InboundSocket):
 
     @enable_ki_protection
     async def receive_many(self, limit: int | None = None) -> list[Received]:
-        """Up to *limit* (1,000) messages that are there, at least one: waits for the first. If cancelled, none was taken.
+        """Up to *limit* (1,000) messages that are there, at least one; waits for that. If cancelled, none was taken.
 
         One-frame messages are bare `bytes`, others lists; on a ROUTER all are lists that begin with the routing id.
         Peer events come in their place (``Options(peer_events=True)``).

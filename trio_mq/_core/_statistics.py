@@ -87,6 +87,7 @@ def absent_peer(endpoint: str, state: State, last_error: Exception | None) -> Pe
 def peer_statistics(pipe: Pipe, state: State, last_error: Exception | None, in_hand: list[object]) -> PeerStatistics:
     """The figures of *pipe*; *in_hand* are messages of it that were taken but not received yet."""
     inbound, outbound = pipe.inbound, pipe.outbound
+    unread = [*inbound.waiting(), *in_hand]
     return PeerStatistics(
         endpoint=pipe.peer.endpoint,
         peer=pipe.peer,
@@ -94,10 +95,8 @@ def peer_statistics(pipe: Pipe, state: State, last_error: Exception | None, in_h
         last_error=last_error,
         queued_messages=len(outbound),
         queued_bytes=outbound.size(),
-        unread_messages=sum(
-            1 for item in (*inbound.waiting(), *in_hand) if not isinstance(item, (PeerJoined, PeerLeft))
-        ),
-        unread_bytes=inbound.size() + sum(map(size_of, in_hand)),
+        unread_messages=sum(1 for item in unread if not isinstance(item, (PeerJoined, PeerLeft))),
+        unread_bytes=sum(map(size_of, unread)),
         sent=pipe.sent_before + outbound.passed,
         received=pipe.received_before + inbound.passed + len(inbound),
         dropped=dict(pipe.drops),

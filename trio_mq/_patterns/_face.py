@@ -52,7 +52,7 @@ class Carrier(Protocol):
 
 
 class Past(Protocol):
-    """Who was the peer of messages that still wait, oldest first: up to which count of messages taken, and a stand-in."""
+    """Who was the peer of messages that still wait, oldest first: up to which count taken, and a stand-in."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> tuple[int, PipeFace]: ...

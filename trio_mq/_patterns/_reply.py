@@ -11,9 +11,10 @@ from ._pipeline import Receiving
 
 
 class Incoming(NamedTuple):
-    """A request as it was received: who to answer, along which way back, and what was asked."""
+    """A request as it was received: who to answer, on which connection, along which way back, and what was asked."""
 
     pipe: PipeFace
+    connection: int
     envelope: list[bytes]
     body: Payload
 
@@ -33,12 +34,14 @@ class Rep(Receiving):
                 return None
             opened = open_envelope(batch.messages[0])
             if opened is not None:
-                return Incoming(batch.pipes[0], opened.envelope, opened.body)
+                pipe = batch.pipes[0]
+                return Incoming(pipe, pipe.peer.connection, opened.envelope, opened.body)
             self._dropped(batch.pipes[0], "malformed", 1)
 
     def reply(self, request: Incoming, body: Payload) -> None:
         """Queue *body* for who sent *request*; dropped if they are gone or their queue is full (RFC 28)."""
-        if request.pipe.connection is None:
+        if request.pipe.connection is None or request.pipe.peer.connection != request.connection:
+            # Whoever is there now did not ask.
             self._dropped(request.pipe, "no-peer", 1)
         elif not request.pipe.outbound.put(close_envelope(request.envelope, body)):
             request.pipe.outbound.full = False

@@ -47,6 +47,7 @@ class Router(Pattern):
         self._dropped = dropped
         self._queue = FairQueue()
         self._pipes: dict[bytes, PipeFace] = {}
+        self._ids: dict[PipeFace, bytes] = {}
         self._next_id = first_id
         self.mandatory = mandatory
         self.handover = handover
@@ -59,16 +60,14 @@ class Router(Pattern):
             self._register(pipe, pipe.preset_id)
 
     def ready(self, pipe: PipeFace) -> None:
-        known = self._id_of(pipe)
-        wanted = (
-            pipe.preset_id or pipe.peer.routing_id or (known if known and self._keeps_id(pipe) else self._made_up_id())
-        )
+        known = self._ids.get(pipe)
+        wanted = pipe.preset_id or pipe.peer.routing_id or (self._made_up_id() if known is None else known)
         owner = self._pipes.get(wanted)
         if owner is not None and owner is not pipe and not self.handover:
             raise HandshakeError(
                 f"the routing id {wanted!r} belongs to another peer; Options(router_handover=True) would pass it on"
             )
-        if known is not None and known != wanted:
+        if known is not None and known != wanted and self._pipes.get(known) is pipe:
             del self._pipes[known]
         # The newcomer first: who waits for room at the old one goes on waiting at the new one.
         self._register(pipe, wanted)
@@ -78,25 +77,17 @@ class Router(Pattern):
             pipe.outbound.put_all([b""])
 
     def lost(self, pipe: PipeFace) -> None:
-        # What is queued for a REQ answers a request that died with the connection; on the next one it could be taken for
-        # the answer to another.
-        if pipe.peer.socket_type == "REQ" and len(pipe.outbound):
-            self._dropped(pipe, "disconnected", len(pipe.outbound.clear()))
-
-    @staticmethod
-    def _keeps_id(pipe: PipeFace) -> bool:
-        """Whether a made-up id stays across reconnects; towards a REQ it would address the wrong request."""
-        return pipe.peer.socket_type != "REQ"
+        # What answers a REQ is for a request that died with the connection. On the next one it could be taken for the
+        # answer to another, so neither what is queued nor what is still to be sent to this id goes there.
+        if pipe.peer.socket_type == "REQ" and not pipe.preset_id:
+            if len(pipe.outbound):
+                self._dropped(pipe, "disconnected", len(pipe.outbound.clear()))
+            self.detached(pipe)
 
     def _register(self, pipe: PipeFace, routing_id: bytes) -> None:
         self._pipes[routing_id] = pipe
+        self._ids[pipe] = routing_id
         pipe.peer = replace(pipe.peer, routing_id=routing_id)
-
-    def _id_of(self, pipe: PipeFace) -> bytes | None:
-        for candidate in (pipe.preset_id, pipe.peer.routing_id):
-            if candidate and self._pipes.get(candidate) is pipe:
-                return candidate
-        return None
 
     def _made_up_id(self) -> bytes:
         # 28/REQREP: generated ids are five bytes and begin with a zero byte, which no peer may choose itself.
@@ -112,8 +103,8 @@ class Router(Pattern):
         return self._pipes.get(routing_id)
 
     def detached(self, pipe: PipeFace) -> None:
-        known = self._id_of(pipe)
-        if known is not None:
+        known = self._ids.pop(pipe, None)
+        if known is not None and self._pipes.get(known) is pipe:
             del self._pipes[known]
 
     def accept(self, pipe: PipeFace, messages: list[Any]) -> list[Any]:
