@@ -28,8 +28,8 @@ class Req(Socket):
     a cancelled request leaves the socket usable, and its late reply reaches nobody. `send` and `receive`, strictly in
     turn, are there for who thinks in libzmq's terms; the two styles do not mix while a reply is due.
 
-    Towards a libzmq ROUTER that dials us one thing cannot be ruled out without ids: that it keeps a late reply and sends it
-    on its next connection. ``Options(req_correlate=True)`` rules it out.
+    Towards a libzmq ROUTER that dials us one thing cannot be ruled out without ids: that it keeps a late reply and
+    sends it on its next connection. ``Options(req_correlate=True)`` rules it out.
     """
 
     socket_type = "REQ"
