@@ -57,21 +57,24 @@ class Router(MultipartSendingSocket, ReceivingSocket):
         super()._apply(options)
 
     @enable_ki_protection
-    def connect(self, endpoint: str, *, options: Options | None = None, routing_id: bytes = b"") -> None:
+    def connect(self, endpoint: str, *, options: Options | None = None, routing_id: bytes | None = None) -> None:
         """As on every socket; *routing_id* names the peer from now on, before it has said who it is.
 
         Raises:
             EndpointError: *endpoint* cannot be meant.
             ValueError: *routing_id* is in use, longer than 255 bytes, or begins with a zero byte.
         """
-        if routing_id:
-            if not isinstance(routing_id, bytes):
-                raise TypeError(f"a routing_id is bytes, not {type(routing_id).__name__}")
-            if len(routing_id) > 255 or routing_id[:1] == b"\0":
-                raise ValueError("a routing_id has at most 255 bytes and does not begin with a zero byte")
-            if self.pattern.knows(routing_id):
-                raise ValueError(f"the routing id {routing_id!r} belongs to another peer already")
-        self._connect(endpoint, options, routing_id)
+        if routing_id is not None:
+            self._check_id(routing_id)
+        self._connect(endpoint, options, routing_id or b"")
+
+    def _check_id(self, routing_id: bytes) -> None:
+        if not isinstance(routing_id, bytes):
+            raise TypeError(f"a routing_id is bytes, not {type(routing_id).__name__}")
+        if not 1 <= len(routing_id) <= 255 or routing_id[:1] == b"\0":
+            raise ValueError("a routing_id has 1 to 255 bytes and does not begin with a zero byte")
+        if self.pattern.knows(routing_id):
+            raise ValueError(f"the routing id {routing_id!r} belongs to another peer already")
 
     def __aiter__(self) -> Self:
         self._check_open()
