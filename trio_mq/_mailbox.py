@@ -158,10 +158,17 @@ class Mailbox:
             self._front = self.items[half - 1 :: -1]
             del self.items[:half]
             self.held += half
-        batch = self._front[: -limit - 1 : -1]
-        del self._front[-limit:]
+        kept = max(0, len(self._front) - limit)
+        batch = self._front[: kept - 1 if kept else None : -1]
+        del self._front[kept:]
         self.held -= len(batch)
         return batch
+
+    def reach(self) -> int:
+        """How many items one `take` can give."""
+        if self._front:
+            return len(self._front)
+        return len(self.items) if len(self.items) <= LONG else len(self.items) // 2
 
     def put_back(self, items: list[Any]) -> None:
         """Put *items*, which had been taken, first in line again."""
@@ -296,7 +303,7 @@ class WeighedMailbox(Mailbox):
         return removed
 
     def clear(self) -> list[Any]:
-        self.weight = 0
+        self.weight = sum(map(size_of, self.batch))
         return super().clear()
 
     def _tell_of_room(self) -> None:

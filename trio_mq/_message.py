@@ -38,13 +38,8 @@ class Peer:
     routing_id: bytes = b""
     socket_type: str = ""
     user_id: str | None = None
-    properties: Mapping[str, str] = field(default_factory=lambda: NO_PROPERTIES, compare=False)
+    properties: Mapping[str, str] = field(default_factory=dict, compare=False)
     connection: int = field(default=0, repr=False)
-
-    def __reduce__(self) -> tuple[type[Peer], tuple[object, ...]]:
-        # A read-only mapping cannot be pickled; a plain one says the same.
-        ours = (self.endpoint, self.address, self.routing_id, self.socket_type, self.user_id)
-        return type(self), (*ours, dict(self.properties), self.connection)
 
 
 @dataclass(frozen=True)

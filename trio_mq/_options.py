@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeAlias
 
-from ._message import NO_PROPERTIES
 from ._security import Authenticator, Null, Plain, Security
 
 Overflow: TypeAlias = Literal["block"]
@@ -153,7 +152,7 @@ class Options:
     eager_reads: bool = True
     security: Security = field(default_factory=Null)
     authenticator: Authenticator | None = None
-    properties: Mapping[str, str] = field(default_factory=lambda: NO_PROPERTIES, hash=False)
+    properties: Mapping[str, str] = field(default_factory=dict, hash=False)
     peer_events: bool = False
     overflow: Overflow | None = None
     probe_router: bool = False
@@ -234,7 +233,8 @@ def _whole_number(name: str, value: Any, *, least: int) -> None:
     if value is None and name not in ("backlog", "max_handshakes"):
         return
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"Options: {name} is a whole number{' or None' if name.count('_') else ''}, not {value!r}")
+        also = "" if name in ("backlog", "max_handshakes") else " or None"
+        raise TypeError(f"Options: {name} is a whole number{also}, not {value!r}")
     if value < least:
         raise ValueError(f"Options: {name} is at least {least}, not {value}; None means no limit")
 

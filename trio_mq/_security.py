@@ -9,8 +9,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from ._message import NO_PROPERTIES
-
 
 @dataclass(frozen=True)
 class Null:
@@ -85,7 +83,7 @@ class Identity:
     """An authenticator's yes: who the peer is, and properties to attach to its messages."""
 
     user_id: str
-    properties: Mapping[str, str] = field(default_factory=lambda: NO_PROPERTIES, compare=False)
+    properties: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 Decision: TypeAlias = "str | Identity | None"

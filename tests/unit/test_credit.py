@@ -76,7 +76,7 @@ def test_time_spent_elsewhere_while_yielding_is_not_held_against_the_task() -> N
     assert credit.used_up()
     clock.now += 100.0
     credit.yielded()
-    spend(credit, clock, 1, SLICE / 10)
+    spend(credit, clock, 1, SLICE / 10.5)
     assert not credit.used_up()
     assert credit.left == 10
 
@@ -85,7 +85,7 @@ def test_a_costly_operation_counts_as_many() -> None:
     clock = Clock()
     credit = Credit(clock)
     credit.left -= 20  # one message of 76 KiB, with credit for one
-    clock.now += SLICE / 2
+    clock.now += SLICE / 2.01
     credit.used_up()
     assert credit.left == 40
 

@@ -76,7 +76,7 @@ def test_a_full_mailbox_refuses_and_asks_its_reader_first() -> None:
 def test_a_reader_that_makes_room_on_the_spot_keeps_the_mailbox_from_being_full() -> None:
     mailbox = Mailbox(1)
     mailbox.put(b"1")
-    mailbox.on_full = lambda: mailbox.take(1) and None
+    mailbox.on_full = lambda: mailbox.take(1).clear()
     assert mailbox.put(b"2")
     assert not mailbox.full
     assert mailbox.has_room()
@@ -432,7 +432,6 @@ def test_a_cut_back_batch_weighs_as_before() -> None:
     assert mailbox.weight == 60
 
 
-@pytest.mark.xfail(reason="clear() forgets the weight of what is held, which release() then takes off once more")
 @given(operations=operations)
 def test_a_weighed_mailbox_weighs_what_is_in_it(operations: list[tuple[str, int]]) -> None:
     mailbox = WeighedMailbox(10, 40)

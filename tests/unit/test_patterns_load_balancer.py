@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 from itertools import islice
 from operator import length_hint
 from typing import Any
@@ -26,7 +27,7 @@ def balancer_of(*pipes: Pipe) -> LoadBalancer:
     balancer = LoadBalancer()
     for pipe in pipes:
         balancer.add(pipe)
-        pipe.outbound.on_room = lambda pipe=pipe: balancer.add(pipe)
+        pipe.outbound.on_room = partial(balancer.add, pipe)
     return balancer
 
 
@@ -112,7 +113,11 @@ def test_a_peer_has_one_place_in_the_rotation() -> None:
 def test_a_reader_that_sends_while_it_is_woken_does_not_take_anybodys_turn() -> None:
     a, b = new_pipe("a"), new_pipe("b")
     balancer = balancer_of(a, b)
-    a.outbound.on_item = lambda: balancer.send(b"from within") and None
+
+    def send_more() -> None:
+        balancer.send(b"from within")
+
+    a.outbound.on_item = send_more
     balancer.send(b"1")
     balancer.send(b"2")
     assert queued(a, b) == [[b"1", b"2"], [b"from within"]]
@@ -223,7 +228,7 @@ class Play:
         self.gone: set[int] = set()
         for peer, pipe in enumerate(self.pipes):
             self.balancer.add(pipe)
-            pipe.outbound.on_room = lambda peer=peer: self.has_room(peer)
+            pipe.outbound.on_room = partial(self.has_room, peer)
 
     def has_room(self, peer: int) -> None:
         if peer not in self.gone:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from itertools import islice
 
 import pytest
@@ -128,7 +130,7 @@ def test_a_reader_asleep_is_woken_and_one_awake_is_not() -> None:
     woken: list[Pipe] = []
     for awake in (True, False):
         pipe = subscriber(pub, b"", awake=awake)
-        pipe.outbound.on_item = lambda pipe=pipe: woken.append(pipe)
+        pipe.outbound.on_item = partial(woken.append, pipe)
     pub.publish(b"1")
     pub.publish(b"2")
     assert woken == [pipe]
@@ -205,12 +207,13 @@ def test_every_change_is_told() -> None:
     pub = stage.pub()
     pipe = new_pipe()
     pub.attached(pipe)
-    for act in (
-        lambda: pub.subscription(pipe, b"x", True),
-        lambda: pub.subscription(pipe, b"x", False),
-        lambda: pub.lost(pipe),
-        lambda: pub.detached(pipe),
-    ):
+    acts: list[Callable[[], None]] = [
+        partial(pub.subscription, pipe, b"x", True),
+        partial(pub.subscription, pipe, b"x", False),
+        partial(pub.lost, pipe),
+        partial(pub.detached, pipe),
+    ]
+    for act in acts:
         before = stage.changes
         act()
         assert stage.changes > before

@@ -117,11 +117,11 @@ class Reporter:
         peer = getattr(event, "peer", None)
         if isinstance(event, Disconnected) and peer is not None:
             # A peer that left for good is no longer somebody to replay; its endpoint's last event says it.
-            self._last.pop((event.endpoint, peer.address), None)
+            self._last.pop((event.endpoint, peer.connection), None)
             self._last[event.endpoint, "left"] = event
             self._flush_drops([key for key in self._drops if key[0] == peer])
         elif not isinstance(event, RequestUnanswered):
-            self._last[event.endpoint, peer.address if peer is not None else ""] = event
+            self._last[event.endpoint, 0 if peer is None else peer.connection] = event
         self._write_line(event)
         self._push(event)
 

@@ -131,7 +131,7 @@ class Writer:
         if self._clock() - pace.last_write > WRITE_GAP:
             written = self._write()
             pace.last_write = self._clock()
-            if written and not self._outbound.items and not self._control:
+            if written and not self._outbound.items and not self._control and not self._link.unflushed:
                 self._outbound.sleep()
                 return
         if self.state is Writing.IDLE:

@@ -41,7 +41,7 @@ class FairQueue:
     def _take_in_turn(self, limit: int) -> Batch:
         active = self._active
         pipes = [active.popleft() for _ in range(min(len(active), limit))]
-        rounds = min(limit // len(pipes), min(len(pipe.inbound) for pipe in pipes))
+        rounds = min(limit // len(pipes), min(pipe.inbound.reach() for pipe in pipes))
         sources = pipes
         if any(pipe.past for pipe in pipes):
             sources, rounds = [_source_of(pipe, 1)[0] for pipe in pipes], min(rounds, 1)

@@ -69,7 +69,7 @@ class LoadBalancer:
             self._active.remove(pipe)
 
     def turns(self, quantum: int) -> Turns:
-        """Turns for at most *quantum* messages, if all pipes in the rotation are being emptied as it is."""
+        """Turns for *quantum* messages, in whole rounds, if all pipes in the rotation are being emptied as it is."""
         active = self._active
         self._dealt = 0
         if len(active) == 1:

@@ -150,7 +150,10 @@ class Req(Sending):
         waiting = pipe.outbound.waiting()
         lost = [exchange for exchange in self._open_on(pipe) if not any(item is exchange.wire for item in waiting)]
         self._lose(lost)
-        if pipe not in self._plain:
+        if pipe in self._plain:
+            # What is still queued there went without a number, and without a connection so would the next.
+            self._balancer.remove(pipe)
+        else:
             self._balancer.add(pipe)
 
     def detached(self, pipe: PipeFace) -> None:

@@ -56,7 +56,7 @@ class SubscriptionTable(Generic[S]):
         self._cache.clear()
         if others:
             self._topics[topic] = others
-            return False
+            return len(others) == len(subscribers)
         if subscribers:
             del self._topics[topic]
             self._index.discard(topic)
