@@ -113,6 +113,7 @@ def test_topics_of_one_subscriber_share_what_they_answer() -> None:
 
 
 def test_a_look_up_is_made_once_and_a_change_forgets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_subscriptions, "_STRAYS", 0)
     table = SubscriptionTable[str]()
     for length in range(6):
         table.add(b"abcdef"[:length], "ann")
@@ -133,13 +134,14 @@ def test_a_look_up_is_made_once_and_a_change_forgets_it(monkeypatch: pytest.Monk
 
 
 def test_what_is_remembered_of_look_ups_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_subscriptions, "_STRAYS", 0)
     monkeypatch.setattr(_subscriptions, "_CACHED_KEYS", 10)
     table = SubscriptionTable[str]()
     for length in range(6):
         table.add(b"abcdef"[:length], "ann")
     for number in range(100):
         assert table.match(b"%05d" % number) == ("ann",)
-        assert len(table._cache) <= 10
+        assert 0 < len(table._cache) <= 10
 
 
 # --- which prefixes --------------------------------------------------------------------------------------------------
@@ -160,7 +162,8 @@ def test_an_index_knows_all_prefixes_of_a_key_whatever_comes_and_goes(
         else:
             index.add(member)
             members.add(member)
-        assert index.lengths == sorted({len(member) for member in members})
+        index.settle()
+        assert index.longest == max(map(len, members), default=0)
         assert index.longest == max(map(len, members), default=0)
         for text in (key, member, member + key):
             expected = sorted(member for member in members if text.startswith(member))

@@ -17,8 +17,8 @@ S = TypeVar("S")
 
 _CACHED_KEYS = 4096
 _LENGTHS_TO_TRY = 64
-_CHEAP_LENGTHS = 4
-"""Distinct lengths up to which trying each costs less than a cache that thousands of topics keep emptying."""
+_STRAYS = 16
+"""Topics that may have another length than most, for a glance at them to cost less than a cache."""
 
 
 class SubscriptionTable(Generic[S]):
@@ -68,18 +68,22 @@ class SubscriptionTable(Generic[S]):
 
     def match(self, first_frame: bytes) -> tuple[S, ...]:
         """Everyone with a subscription that *first_frame* begins with, once each."""
-        lengths = self._index.lengths
-        if len(lengths) <= _CHEAP_LENGTHS:
-            matched: tuple[S, ...] = ()
-            topics = self._topics
-            for length in lengths:
-                subscribers = topics.get(first_frame[:length])
-                if subscribers is not None:
-                    matched = _union(matched, subscribers) if matched else subscribers
-            return matched
-        key = first_frame[: self._index.longest]
-        found = self._cache.get(key)
-        return self._look_up(key) if found is None else found
+        index = self._index
+        if index.changed:
+            index.settle()
+        if index.strays is None:
+            key = first_frame[: index.longest]
+            found = self._cache.get(key)
+            return self._look_up(key) if found is None else found
+        # Nearly all topics have one length: one look-up, and one glance at the few others.
+        matched = self._topics.get(first_frame[: index.main], ())
+        return self._with_strays(first_frame, matched) if first_frame.startswith(index.strays) else matched
+
+    def _with_strays(self, first_frame: bytes, matched: tuple[S, ...]) -> tuple[S, ...]:
+        for stray in self._index.strays or ():
+            if first_frame.startswith(stray):
+                matched = _union(matched, self._topics[stray])
+        return matched
 
     def _look_up(self, key: bytes) -> tuple[S, ...]:
         matched: tuple[S, ...] = ()
@@ -101,53 +105,57 @@ class PrefixIndex:
     With few distinct lengths it tries each; a peer that subscribes to a thousand lengths makes it sort the strings and
     link each to its longest prefix among them instead, so the work for a key never depends on what peers choose to
     send.
+
+    Attributes:
+        longest: the length of the longest member.
+        main: the length that most members have.
+        strays: the members of other lengths, None if they are more than a few.
+        changed: whether `settle` must find these out again.
     """
 
     def __init__(self) -> None:
-        self.longest = 0
-        self.lengths: list[int] = []
-        self._members: set[bytes] = set()
-        self._counts: Counter[int] = Counter()
+        self.longest: int = 0
+        self.main: int = 0
+        self.strays: tuple[bytes, ...] | None = ()
+        self.changed: bool = False
+        self._by_length: dict[int, set[bytes]] = {}
         self._sorted: list[bytes] = []
         self._parents: list[int] = []
 
     def add(self, member: bytes) -> None:
-        """*member* was not in it."""
-        self._members.add(member)
-        self._counts[len(member)] += 1
-        self._changed(len(member))
+        """*member* is in it now."""
+        self._by_length.setdefault(len(member), set()).add(member)
+        self.changed = True
 
     def discard(self, member: bytes) -> None:
-        """*member* was in it."""
-        self._members.discard(member)
-        self._counts[len(member)] -= 1
-        if not self._counts[len(member)]:
-            del self._counts[len(member)]
-        self._changed(len(member))
+        """*member*, which was in it, is no more."""
+        members = self._by_length[len(member)]
+        members.discard(member)
+        if not members:
+            del self._by_length[len(member)]
+        self.changed = True
 
-    def _changed(self, length: int) -> None:
+    def settle(self) -> None:
+        """Take stock after changes."""
+        self.changed = False
         self._sorted = []
-        if (length in self._counts) != (length in self.lengths):
-            self.lengths = sorted(self._counts)
-            self.longest = self.lengths[-1] if self.lengths else 0
+        by_length = self._by_length
+        self.longest = max(by_length, default=0)
+        self.main = max(by_length, key=lambda length: len(by_length[length]), default=0)
+        others = [members for length, members in by_length.items() if length != self.main]
+        self.strays = tuple(member for members in others for member in members) if _are_few(others) else None
 
     def prefixes_of(self, key: bytes) -> Iterable[bytes]:
         """The members that *key* begins with, once each."""
-        if len(self.lengths) > _LENGTHS_TO_TRY:
+        if self.changed:
+            self.settle()
+        if len(self._by_length) > _LENGTHS_TO_TRY:
             return self._walk(key)
-        members = self._members
-        return [head for length in self.lengths if length <= len(key) and (head := key[:length]) in members]
+        return [head for length, members in self._by_length.items() if (head := key[:length]) in members]
 
     def has_prefix_of(self, key: bytes) -> bool:
         """Whether *key* begins with some member."""
-        if len(self.lengths) > _LENGTHS_TO_TRY:
-            return any(True for _ in self._walk(key))
-        members = self._members
-        for length in self.lengths:
-            # A key shorter than that is cut to itself, and if it is a member it begins with one.
-            if key[:length] in members:
-                return True
-        return False
+        return any(True for _ in self.prefixes_of(key))
 
     def _walk(self, key: bytes) -> Iterable[bytes]:
         if not self._sorted:
@@ -161,7 +169,7 @@ class PrefixIndex:
             at = self._parents[at]
 
     def _link(self) -> None:
-        self._sorted = sorted(self._members)
+        self._sorted = sorted(member for members in self._by_length.values() for member in members)
         self._parents = []
         open_prefixes: list[int] = []
         for at, member in enumerate(self._sorted):
@@ -169,6 +177,10 @@ class PrefixIndex:
                 open_prefixes.pop()
             self._parents.append(open_prefixes[-1] if open_prefixes else -1)
             open_prefixes.append(at)
+
+
+def _are_few(others: list[set[bytes]]) -> bool:
+    return sum(map(len, others)) <= _STRAYS
 
 
 class TopicFilter:
@@ -215,8 +227,26 @@ class TopicFilter:
         """Those of *messages* that are wanted, in order."""
         if b"" in self._counts and not self._invert:
             return messages
-        if len(self._index.lengths) == 1 and not self._invert:
-            length, topics = self._index.longest, self._counts
-            return [m for m in messages if (m if isinstance(m, bytes) else m[0])[:length] in topics]
+        if not self._invert and self._counts and not self._doubtful(messages):
+            return messages
         wanted, unwanted = self._index.has_prefix_of, self._invert
         return [m for m in messages if wanted(m if isinstance(m, bytes) else m[0]) != unwanted]
+
+    def _doubtful(self, messages: list[Payload]) -> bool:
+        """Whether some of *messages* may be unwanted.
+
+        Publishers filter, so most batches are wanted whole, and one look-up a message, at the length that most topics
+        have, says so for most of them.
+        """
+        index, topics = self._index, self._counts
+        if index.changed:
+            index.settle()
+        length, strays = index.main, index.strays
+        rest = [
+            first
+            for m in messages
+            if (first := m if isinstance(m, bytes) else m[0])[:length] not in topics
+        ]  # fmt: skip
+        if strays is not None:
+            return not all([first.startswith(strays) for first in rest])
+        return not all([index.has_prefix_of(first) for first in rest])
