@@ -62,7 +62,7 @@ def _smallest_pipeline() -> Row:
         ),
         targets=(Bound(against="pyzmq", limit=2.0), Bound(against="pyomq", limit=1.0)),
         short=True,
-        note="an await costs 100 ns and decoding a frame 140 ns of about 400; a compiled codec would take most of the second",
+        note="an await costs 100 ns and decoding a frame 140 ns of some 400; a compiled codec would save most of that",
     )
 
 

@@ -131,7 +131,7 @@ async def test_all_who_wait_get_in_when_many_places_become_free_at_once(endpoint
             assert waiting(pull) == [[b"fill"], *([b"%d" % number] for number in range(10))]
 
 
-# --- the iterator of a send_many --------------------------------------------------------------------------------------
+# --- the iterator of a send_many -------------------------------------------------------------------------------------
 
 
 def failing(*messages: bytes) -> Iterator[bytes]:
@@ -220,7 +220,7 @@ async def test_an_iterator_may_send_on_the_same_socket(endpoint: str) -> None:
         assert waiting(pull) == [[b"%d" % number] for number in range(6)]
 
 
-# --- ROUTER: a line for each peer --------------------------------------------------------------------------------------
+# --- ROUTER: a line for each peer ------------------------------------------------------------------------------------
 
 
 @over(*EVERYWHERE)
@@ -345,7 +345,7 @@ async def test_over_a_wire_everyone_who_waits_for_room_is_woken(endpoint: str) -
         assert router.peer_room(b"A") < 100_000
 
 
-# --- the proxy ---------------------------------------------------------------------------------------------------------
+# --- the proxy -------------------------------------------------------------------------------------------------------
 
 
 @over("inproc")
@@ -389,4 +389,4 @@ async def test_a_proxy_that_is_cancelled_while_it_waits_beside_a_sender_has_take
         await wait_all_tasks_blocked()
         assert waiting(front) == [[b"kept"]]
         assert await rest(sink, 1) == [b"direct"]
-        await until(lambda: back.can_send())
+        await until(back.can_send)

@@ -58,6 +58,7 @@ async def test_a_request_that_waits_for_its_turn_goes_to_the_next_router_when_th
         async with Router(connect=req.last_endpoint, options=BRIEF) as router:
             nursery.start_soon(echo_as_router, router)
             await until(lambda: len(outcomes) == 2)
+            nursery.cancel_scope.cancel()
         assert outcomes == {b"one": PeerLostError, b"two": b"re: two"}
 
 
@@ -106,7 +107,7 @@ async def test_what_was_half_written_of_a_cancelled_request_is_not_sent_again(tr
                     nursery.cancel_scope.cancel()
 
 
-# --- nothing late reaches anybody else --------------------------------------------------------------------------------
+# --- nothing late reaches anybody else -------------------------------------------------------------------------------
 
 
 @over(*EVERYWHERE)
@@ -224,7 +225,7 @@ async def test_a_request_that_is_taken_only_after_its_asker_left_is_answered_to_
         assert dropped(rep, "no-peer") == 1
 
 
-# --- cancelled anywhere ------------------------------------------------------------------------------------------------
+# --- cancelled anywhere ----------------------------------------------------------------------------------------------
 
 STEPS = range(25)
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from trio_mq import Dealer, Options, PeerJoined, PeerLeft, Pull, Push, Rep, Req, Router, proxy
 
-from ..scenarios.conftest import clock, endpoint, new_endpoint  # noqa: F401  # fixtures
-from ..scenarios.kit import EVERYWHERE, over, unread, until
+from .kit import EVERYWHERE, over, unread, until
 
 BRIEF = Options(linger=0, reconnect_interval=0.01)
 
@@ -53,7 +53,7 @@ MARKS = [
 @pytest.mark.parametrize("options", MARKS)
 @over(*EVERYWHERE)
 async def test_a_message_that_is_received_after_a_reconnect_belongs_to_who_sent_it(
-    endpoint: str,  # noqa: F811
+    endpoint: str,
     options: Options,
 ) -> None:
     async with Pull(options=options) as pull:
@@ -69,7 +69,7 @@ async def test_a_message_that_is_received_after_a_reconnect_belongs_to_who_sent_
 
 @pytest.mark.xfail(reason="a conflating mailbox forgets on which connection its message came")
 @over("tcp", "ipc")
-async def test_the_newest_message_of_a_conflating_socket_belongs_to_who_sent_it(endpoint: str) -> None:  # noqa: F811
+async def test_the_newest_message_of_a_conflating_socket_belongs_to_who_sent_it(endpoint: str) -> None:
     async with Pull(options=Options(reconnect_interval=0.01, conflate=True)) as pull:
         async with binding(Push, endpoint, "first", pull) as push:
             where = push.last_endpoint
@@ -79,23 +79,9 @@ async def test_the_newest_message_of_a_conflating_socket_belongs_to_who_sent_it(
             assert await origins(pull, 1) == [(b"1", "first")]
 
 
-EARLIER = [
-    "tcp",
-    "ipc",
-    pytest.param(
-        "inproc",
-        marks=pytest.mark.xfail(reason="where messages change their sender is counted from a mailbox that is gone"),
-    ),
-]
-
-
-async def test_messages_received_before_do_not_shift_the_origin_of_the_rest() -> None:
-    """See below: one function for each transport, because of the clock."""
-
-
 @over("tcp", "ipc")
 async def test_what_was_received_earlier_does_not_shift_the_border_between_two_senders(
-    endpoint: str,  # noqa: F811
+    endpoint: str,
 ) -> None:
     await borders(endpoint)
 
@@ -103,12 +89,12 @@ async def test_what_was_received_earlier_does_not_shift_the_border_between_two_s
 @pytest.mark.xfail(reason="the border is counted from the beginning of a mailbox that was left with the connection")
 @over("inproc")
 async def test_what_was_received_earlier_does_not_shift_the_border_over_inproc_either(
-    endpoint: str,  # noqa: F811
+    endpoint: str,
 ) -> None:
     await borders(endpoint)
 
 
-async def borders(endpoint: str) -> None:  # noqa: F811
+async def borders(endpoint: str) -> None:
     async with Pull(options=BRIEF) as pull:
         async with binding(Push, endpoint, "first", pull) as push:
             where = push.last_endpoint
@@ -124,7 +110,7 @@ async def borders(endpoint: str) -> None:  # noqa: F811
 
 @over(*EVERYWHERE)
 async def test_a_message_out_of_a_batch_that_was_begun_before_belongs_to_who_sent_it(
-    endpoint: str,  # noqa: F811
+    endpoint: str,
 ) -> None:
     async with Pull(options=BRIEF) as pull:
         async with binding(Push, endpoint, "first", pull) as push:
@@ -137,7 +123,7 @@ async def test_a_message_out_of_a_batch_that_was_begun_before_belongs_to_who_sen
 
 
 @over(*EVERYWHERE)
-async def test_several_endpoints_keep_their_origins_apart(endpoint: str, new_endpoint: Any) -> None:  # noqa: F811
+async def test_several_endpoints_keep_their_origins_apart(endpoint: str, new_endpoint: Any) -> None:
     async with Pull(options=BRIEF) as pull, Push(bind=new_endpoint(), options=called("steady")) as steady:
         async with Push(bind=endpoint, options=called("first")) as push:
             where = push.last_endpoint or ""
@@ -155,7 +141,7 @@ async def test_several_endpoints_keep_their_origins_apart(endpoint: str, new_end
 
 
 @over(*EVERYWHERE)
-async def test_a_request_says_who_asked_it(endpoint: str) -> None:  # noqa: F811
+async def test_a_request_says_who_asked_it(endpoint: str) -> None:
     async with Rep(options=BRIEF) as rep:
         async with binding(Req, endpoint, "first", rep) as req:
             where = req.last_endpoint
@@ -176,8 +162,8 @@ async def test_a_request_says_who_asked_it(endpoint: str) -> None:  # noqa: F811
 
 @over("inproc")
 async def test_a_proxy_keeps_the_peer_events_of_each_side_to_itself(
-    endpoint: str,  # noqa: F811
-    new_endpoint: Any,  # noqa: F811
+    endpoint: str,
+    new_endpoint: Any,
 ) -> None:
     telling = Options(peer_events=True, linger=0)
     async with (
@@ -199,7 +185,7 @@ async def test_a_proxy_keeps_the_peer_events_of_each_side_to_itself(
 
 
 @over(*EVERYWHERE)
-async def test_messages_leave_out_the_peer_events(endpoint: str) -> None:  # noqa: F811
+async def test_messages_leave_out_the_peer_events(endpoint: str) -> None:
     async with Pull(bind=endpoint, options=Options(peer_events=True)) as pull:
         async with Push(connect=pull.last_endpoint, options=called("first")) as push:
             await push.send(b"1")
