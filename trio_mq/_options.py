@@ -207,6 +207,11 @@ class Options:
             raise TypeError(f"Options: authenticator is an async function, not {self.authenticator!r}")
         if self.xpub_welcome is not None and not isinstance(self.xpub_welcome, bytes):
             raise TypeError(f"Options: xpub_welcome is bytes, not {self.xpub_welcome!r}")
+        networks: object = self.accept_filter
+        if not isinstance(networks, (tuple, list)) or not all(isinstance(network, str) for network in networks):
+            raise TypeError(f"Options: accept_filter is a tuple of networks as str, not {networks!r}")
+        if not isinstance(self.properties, Mapping):
+            raise TypeError(f"Options: properties is a mapping of str to str, not {self.properties!r}")
         for name in ("send_buffer", "receive_buffer"):
             _whole_number(name, getattr(self, name), least=1)
         _whole_number("use_fd", self.use_fd, least=0)
@@ -227,6 +232,13 @@ class Options:
     def should_retry(self, error: Exception | None) -> bool:
         """Whether an endpoint that ended with *error* (None: end of stream) is dialled again."""
         return self.retry if isinstance(self.retry, bool) else bool(self.retry(error))
+
+
+def checked_options(options: Options) -> Options:
+    """*options*, if it is one. Raises `TypeError`."""
+    if not isinstance(options, Options):
+        raise TypeError(f"options is an Options, not {type(options).__name__}")
+    return options
 
 
 def _whole_number(name: str, value: Any, *, least: int) -> None:
@@ -257,7 +269,9 @@ def _check_routing_id(routing_id: bytes) -> None:
         raise ValueError("Options: a routing_id must not begin with a zero byte; those are made by ROUTER sockets")
 
 
-def _check_property(name: str, text: object) -> None:
+def _check_property(name: object, text: object) -> None:
+    if not isinstance(name, str):
+        raise TypeError(f"Options: properties has names that are str, not {name!r}")
     # 37/ZMTP: names are letters, digits, "-_.+"; those of applications begin with "X-".
     if (
         not name.lower().startswith("x-")

@@ -92,13 +92,15 @@ class Pipe:
         self.connection = None
         stand_in = Pipe(self.inbound, Mailbox(None), self.peer)
         stand_in.drops = self.drops
-        if len(self.inbound) and self.inbound.deals:
+        if len(self.inbound):
             self.past.append((self.inbound.passed + len(self.inbound), stand_in))
         return stand_in
 
     def take_inbound(self, mailbox: Mailbox) -> None:
         """Receive from another mailbox (inproc, where it is shared with the peer of the moment)."""
         self.received_before += self.inbound.passed
+        shift = self.inbound.passed - mailbox.passed
+        self.past = deque((until - shift, stand_in) for until, stand_in in self.past)
         self.inbound = mailbox
 
     def take_outbound(self, mailbox: Mailbox) -> None:

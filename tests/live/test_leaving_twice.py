@@ -126,7 +126,6 @@ async def test_a_dialler_whose_mailbox_is_full_finds_the_next_peer_at_the_same_p
 # --- a receiver that looks a few times before it sleeps --------------------------------------------------------------
 
 
-@pytest.mark.xfail(reason="a receiver that still looks when the socket closes goes to sleep afterwards, for ever")
 async def test_a_receiver_hears_of_the_close_however_far_it_has_come() -> None:
     with trio.fail_after(5):
         assert [await closed_after(steps) for steps in range(8)] == ["told"] * 8

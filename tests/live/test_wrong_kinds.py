@@ -66,7 +66,6 @@ NOT_REFUSED_YET: list[tuple[str, Any]] = [
 ]
 
 
-@pytest.mark.xfail(reason="these are accepted, or looked into before anybody knows what they are")
 @pytest.mark.parametrize(("name", "value"), NOT_REFUSED_YET, ids=repr)
 def test_collections_of_the_wrong_kind_are_type_errors_too(name: str, value: object) -> None:
     with pytest.raises(TypeError, match=name):
@@ -80,7 +79,6 @@ def test_options_that_are_none_are_refused_by_every_socket(kind: str) -> None:
             getattr(trio_mq, kind)(options=wrong)
 
 
-@pytest.mark.xfail(reason="what takes options later looks into them before it knows what these are")
 @pytest.mark.parametrize("wrong", [{}, {"linger": 1}, "linger=1"], ids=repr)
 async def test_options_that_are_none_are_refused_by_a_running_socket(wrong: Any, autojump_clock: MockClock) -> None:
     async with Pull(bind="inproc://here") as pull:
@@ -93,7 +91,6 @@ async def test_options_that_are_none_are_refused_by_a_running_socket(wrong: Any,
         assert pull.endpoints == ("inproc://here",)
 
 
-@pytest.mark.xfail(reason="listen() takes anything false for no options, and looks into the rest")
 @pytest.mark.parametrize("wrong", [{}, {"linger": 1}, "linger=1"], ids=repr)
 def test_options_that_are_none_are_refused_by_listen(wrong: Any) -> None:
     with pytest.raises(TypeError, match="Options"):

@@ -172,7 +172,6 @@ async def test_messages_before_the_failure_of_an_iterator_were_queued(endpoint: 
         assert waiting(pull) == [[b"1"], [b"2"], [b"3"], [b"4"]]
 
 
-@pytest.mark.xfail(reason="send_many that fails keeps the turns it was dealt, up to 512")
 @over("inproc")
 async def test_a_failed_send_many_leaves_no_free_sends_behind(endpoint: str) -> None:
     async with Pull(bind=endpoint), Push(connect=endpoint, options=BRIEF) as push:

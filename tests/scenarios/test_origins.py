@@ -42,11 +42,10 @@ async def origins(pull: Any, count: int) -> list[tuple[bytes, str]]:
     return [(message.frames[-1], message.properties["X-Name"]) for message in messages]
 
 
-FORGETS = pytest.mark.xfail(reason="a pipe whose mailbox has such a mark forgets on which connection messages came")
 MARKS = [
     pytest.param(BRIEF, id="mark in messages"),
     pytest.param(Options(reconnect_interval=0.01, receive_hwm=None), id="no mark"),
-    pytest.param(Options(reconnect_interval=0.01, receive_hwm_bytes=10_000), id="mark in bytes", marks=FORGETS),
+    pytest.param(Options(reconnect_interval=0.01, receive_hwm_bytes=10_000), id="mark in bytes"),
 ]
 
 
@@ -67,7 +66,6 @@ async def test_a_message_that_is_received_after_a_reconnect_belongs_to_who_sent_
             assert await origins(pull, 4) == [(b"1", "first"), (b"2", "first"), (b"3", "second"), (b"4", "second")]
 
 
-@pytest.mark.xfail(reason="a conflating mailbox forgets on which connection its message came")
 @over("tcp", "ipc")
 async def test_the_newest_message_of_a_conflating_socket_belongs_to_who_sent_it(endpoint: str) -> None:
     async with Pull(options=Options(reconnect_interval=0.01, conflate=True)) as pull:
@@ -86,7 +84,6 @@ async def test_what_was_received_earlier_does_not_shift_the_border_between_two_s
     await borders(endpoint)
 
 
-@pytest.mark.xfail(reason="the border is counted from the beginning of a mailbox that was left with the connection")
 @over("inproc")
 async def test_what_was_received_earlier_does_not_shift_the_border_over_inproc_either(
     endpoint: str,

@@ -195,12 +195,7 @@ BYTES = Options(linger=0, reconnect_interval=0.01, receive_hwm_bytes=10_000)
     "options",
     [
         BRIEF,
-        pytest.param(
-            BYTES,
-            marks=pytest.mark.xfail(
-                reason="a pipe whose mailbox has a mark in bytes forgets on which connection messages came"
-            ),
-        ),
+        BYTES,
     ],
     ids=["mark in messages", "mark in bytes"],
 )

@@ -12,7 +12,7 @@ from typing import TypeAlias, TypeVar
 from .._endpoint import parse_endpoint
 from .._errors import EndpointError, StateError
 from .._events import BindFailed
-from .._options import Options
+from .._options import Options, checked_options
 from .._transports import Listener, MessageTransport, StreamTransport, Transport, transport_for
 from ._connecter import DialledSession
 from ._listener import Acceptor
@@ -105,7 +105,8 @@ def listen(endpoint: str, options: Options | None = None) -> PreparedListener:
         EndpointError: *endpoint* cannot be meant.
         OSError: it is taken, or the system says no.
     """
-    target = resolve(endpoint, options or Options(), binding=True)
+    options = Options() if options is None else checked_options(options)
+    target = resolve(endpoint, options, binding=True)
     if isinstance(target.transport, StreamTransport):
         return PreparedListener(target, target.transport.listen_now(target.address, target.options))
     return PreparedListener(target, None)

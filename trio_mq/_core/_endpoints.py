@@ -9,7 +9,7 @@ from trio.lowlevel import enable_ki_protection
 
 from .._errors import StateError
 from .._message import Peer
-from .._options import Options
+from .._options import Options, checked_options
 from ._address_book import Bindable, PreparedListener, Target
 from ._home import HomeSocket, Life
 from ._listener import Acceptor
@@ -45,7 +45,7 @@ class EndpointSocket(HomeSocket):
     def _for_endpoint(self, options: Options | None) -> Options:
         if options is None:
             return self._options
-        options.check_for(self.socket_type)
+        checked_options(options).check_for(self.socket_type)
         return options
 
     @enable_ki_protection

@@ -157,6 +157,10 @@ class Engine:
         if not self._more or self._since_yield >= YIELD_AFTER:
             self._since_yield = 0
             await self._link.wait_readable()
+        if self._stuffed:
+            # A receiver has looked meanwhile and brought more than there is room for. Reading on now could find the end
+            # of the stream, and with it lose what still waits to be decoded.
+            return
         self._take_in(self._link.try_receive(limit), limit)
 
     async def _let_receivers_catch_up(self) -> None:

@@ -21,7 +21,7 @@ import trio
 from trio.lowlevel import ParkingLot
 
 from .._errors import StateError
-from .._options import Options
+from .._options import Options, checked_options
 from .._patterns import Pattern, PipeFace
 from .._pipe import Connection, Pipe
 from ._address_book import AddressBook, Bindable, PreparedListener, Target, resolve
@@ -57,9 +57,7 @@ class HomeSocket(trio.abc.AsyncResource):
         options: Options | None = None,
     ) -> None:
         options = Options() if options is None else options
-        if not isinstance(options, Options):
-            raise TypeError(f"options is an Options, not {type(options).__name__}")
-        options.check_for(self.socket_type)
+        checked_options(options).check_for(self.socket_type)
         self._options = options
         self.clock: Callable[[], float] = perf_counter
         self._life = Life.NEW

@@ -84,6 +84,7 @@ class InboundSocket(Socket):
         if got is None:
             got = await self._look_for(take)
             if got is None:
+                self._check_open()  # others ran between the looks
                 got = await self._receivers.wait(take)
             credit.yielded()
         return got

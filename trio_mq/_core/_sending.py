@@ -142,15 +142,17 @@ class MultipartSendingSocket(Socket):
         """Send more of *supply* while they can just be appended."""
         turns = self._turns = self.pattern.turns(_BATCH)
         self._dealt = length_hint(turns)
-        for message in islice(supply.iterator, self._dealt):
-            payload = message if type(message) is bytes else self.checked(any_message(message))
-            if self._turns is not turns:
-                # Whoever made the message has used this socket, or its peer, meanwhile.
-                supply.in_hand = payload
-                break
-            next(turns)(payload)
-            supply.count += 1
-        self.revoke_turns()
+        try:
+            for message in islice(supply.iterator, self._dealt):
+                payload = message if type(message) is bytes else self.checked(any_message(message))
+                if self._turns is not turns:
+                    # Whoever made the message has used this socket, or its peer, meanwhile.
+                    supply.in_hand = payload
+                    break
+                next(turns)(payload)
+                supply.count += 1
+        finally:
+            self.revoke_turns()
 
     def can_send(self) -> bool:
         """Whether a `send` now would not wait (ZMQ_POLLOUT)."""

@@ -8,7 +8,7 @@ from typing import Any
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from .._options import CHANGEABLE, Options
+from .._options import CHANGEABLE, Options, checked_options
 from .._pipe import Pipe
 from ._life import LivingSocket
 from ._monitor import EventChannel
@@ -47,7 +47,7 @@ class Socket(LivingSocket):
 
     @options.setter
     def options(self, options: Options) -> None:
-        options.check_for(self.socket_type)
+        checked_options(options).check_for(self.socket_type)
         fixed = self._options.changed_fields(options) - CHANGEABLE
         if fixed:
             raise ValueError(
