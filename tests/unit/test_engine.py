@@ -816,6 +816,20 @@ async def test_there_is_no_look_at_a_peer_with_a_full_mailbox_or_none() -> None:
         assert not bench.engine.look()
 
 
+async def test_the_end_is_read_only_when_everything_before_it_was_decoded() -> None:
+    async with a_bench(hwm=2) as bench:
+        await bench.read()
+        bench.link.arrived.append(wire(b"1", b"2", b"3"))
+        assert bench.engine.look(), "a receiver brings more than there is room for"
+        bench.link.give(b"")
+        await wait_all_tasks_blocked()
+        assert bench.pipe.inbound.take(2) == [b"1", b"2"]
+        await wait_all_tasks_blocked()
+        assert bench.received() == [b"3"]
+        assert bench.link.closed
+        assert bench.engine.error is None
+
+
 @pytest.mark.parametrize("how", ["it fails", "it ends"])
 async def test_a_look_that_finds_the_end_does_not_raise(how: str) -> None:
     async with a_bench() as bench:
