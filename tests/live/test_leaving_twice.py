@@ -24,7 +24,7 @@ async def test_leaving_the_block_waits_for_the_linger_of_an_aclose_elsewhere(aut
         began = trio.current_time()
         async with Push(connect="inproc://nobody", options=Options(linger=LINGER)) as push:
             await push.send(b"unsent")
-            nursery.start_soon(push.aclose)
+            nursery.start_soon(push.aclose)  # noqa: ASYNC111  # that it goes on meanwhile is the point
             await trio.testing.wait_all_tasks_blocked()
         assert trio.current_time() - began == pytest.approx(LINGER)
 
@@ -41,7 +41,7 @@ async def test_leaving_while_an_aclose_lingers_still_delivers(autojump_clock: Mo
         nursery.start_soon(receive_later)
         async with Push(connect="inproc://later", options=Options(linger=LINGER)) as push:
             await push.send(b"queued")
-            nursery.start_soon(push.aclose)
+            nursery.start_soon(push.aclose)  # noqa: ASYNC111  # that it goes on meanwhile is the point
             await trio.testing.wait_all_tasks_blocked()
         assert trio.current_time() < LINGER
     assert received == [b"queued"]
@@ -70,8 +70,8 @@ async def test_two_acloses_return_together(autojump_clock: MockClock) -> None:
     async with Push(connect="inproc://nobody", options=Options(linger=LINGER)) as push:
         await push.send(b"unsent")
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(push.aclose)
-            nursery.start_soon(push.aclose)
+            nursery.start_soon(push.aclose)  # noqa: ASYNC111  # that it goes on meanwhile is the point
+            nursery.start_soon(push.aclose)  # noqa: ASYNC111  # that it goes on meanwhile is the point
         assert trio.current_time() == pytest.approx(LINGER)
         assert push.closed
 

@@ -56,7 +56,7 @@ async def test_a_request_that_waits_for_its_turn_goes_to_the_next_router_when_th
             nursery.start_soon(ask, b"two")
             await wait_all_tasks_blocked()
         async with Router(connect=req.last_endpoint, options=BRIEF) as router:
-            nursery.start_soon(echo_as_router, router)
+            nursery.start_soon(echo_as_router, router)  # noqa: ASYNC111  # it ends with the router
             await until(lambda: len(outcomes) == 2)
             nursery.cancel_scope.cancel()
         assert outcomes == {b"one": PeerLostError, b"two": b"re: two"}

@@ -33,8 +33,8 @@ async def leaves(body: Callable[[Reactor], Awaitable[None]], leave: Leave | None
     try:
         async with reactor.run(leave or Leave()):
             await body(reactor)
-    except BaseException as exc:  # noqa: BLE001  # it is looked at, Cancelled and all
-        return exc
+    except BaseException as exc:  # noqa: ASYNC103, BLE001  # it is looked at, Cancelled and all
+        return exc  # noqa: ASYNC104  # as above
     return None
 
 
