@@ -29,8 +29,8 @@ LONG = 1 << 13
 """Items from which a mailbox is worth splitting, so that taking some does not move all the others."""
 
 
-def _nothing() -> None:
-    pass
+def nothing() -> None:
+    """A hook that nobody has set."""
 
 
 class Mailbox:
@@ -66,12 +66,12 @@ class Mailbox:
         self._front: list[Any] = []
         self.held: int = 0
         self.passed: int = 0
-        self.on_item: Callable[[], None] = _nothing
+        self.on_item: Callable[[], None] = nothing
         self.watched: bool = False
-        self.on_fewer: Callable[[], None] = _nothing
-        self.on_full: Callable[[], None] = _nothing
-        self.on_room: Callable[[], None] = _nothing
-        self.on_sleep: Callable[[], None] = _nothing
+        self.on_fewer: Callable[[], None] = nothing
+        self.on_full: Callable[[], None] = nothing
+        self.on_room: Callable[[], None] = nothing
+        self.on_sleep: Callable[[], None] = nothing
         self.refine: Callable[[list[Any]], list[Any]] | None = None
 
     def __repr__(self) -> str:

@@ -10,7 +10,7 @@ from trio.lowlevel import enable_ki_protection
 
 from .._errors import AuthenticationError
 from .._events import Connected, DialFailed, Dialling, RetryIn
-from .._mailbox import Mailbox
+from .._mailbox import Mailbox, nothing
 from .._options import Options
 from .._pipe import Pipe
 from .._transports import Link, StreamTransport
@@ -126,7 +126,7 @@ class DialledSession(StreamSession):
             return exc
         try:
             self.home.reporter.report(Connected(endpoint=self.endpoint, address=link.peer_address))
-            return await self.converse(link, accepting=False, shaken=_nothing)
+            return await self.converse(link, accepting=False, shaken=nothing)
         finally:
             link.close()
             with trio.CancelScope(shield=True):
@@ -137,7 +137,3 @@ class DialledSession(StreamSession):
         with trio.move_on_after(float("inf") if limit is None else limit):
             return await self._transport.connect(self._address, self.options)
         raise TimeoutError(f"{self.endpoint}: no connection within {limit:g} s")
-
-
-def _nothing() -> None:
-    pass

@@ -16,6 +16,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from .._errors import ProtocolError, RemoteProtocolError
+from .._mailbox import nothing
 from .._message import Payload
 from .._patterns import Pattern
 from .._pipe import Pipe
@@ -79,7 +80,7 @@ class Engine:
         self.pipe = pipe
         self.heartbeat = heartbeat
         self.restarting = False
-        self.on_close = _nothing
+        self.on_close = nothing
         self._received = False
         self._passed_before = pipe.outbound.passed
         self._over = False
@@ -128,7 +129,7 @@ class Engine:
     def give_back(self) -> None:
         """Return what the kernel did not wholly take to the front of the mailbox, and let go of the pipe."""
         self._writer.give_back()
-        self.pipe.inbound.on_room = _nothing
+        self.pipe.inbound.on_room = nothing
 
     async def writing(self) -> None:
         """The writing task: until the connection ends."""
@@ -278,7 +279,3 @@ class Engine:
                     self._writer.send_control(frame)
                 case Expired(reason):
                     self.end(RemoteProtocolError(f"heartbeat: {reason}"))
-
-
-def _nothing() -> None:
-    pass

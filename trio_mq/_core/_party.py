@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from .._events import Dialling, HandshakeFailed, Listening, Unbound
-from .._mailbox import Mailbox, combined_mark
+from .._mailbox import Mailbox, combined_mark, nothing
 from .._message import Peer
 from .._options import Options
 from .._pipe import Connection, Pipe
@@ -141,7 +141,7 @@ class PartySession(Session):
         self._peer_options = None
         self.home.revoke_turns()
         _, outbound = self.new_mailboxes()
-        pipe.inbound.on_room = _nothing
+        pipe.inbound.on_room = nothing
         pipe.take_outbound(outbound)
         self.home.hook(pipe)
 
@@ -178,7 +178,3 @@ class PartyHost:
     def close(self) -> None:
         self._attachment.close()
         self._home.reporter.report(Unbound(endpoint=self.endpoint))
-
-
-def _nothing() -> None:
-    pass

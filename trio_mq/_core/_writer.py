@@ -23,7 +23,7 @@ from typing import Any
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from .._mailbox import Mailbox
+from .._mailbox import Mailbox, nothing
 from .._message import size_of
 from .._transports import Link
 from ..zmtp import Heartbeat, encode, encode_message, interleave
@@ -87,7 +87,7 @@ class Writer:
         self._went_idle = went_idle
         self.state = Writing.WOKEN
         self.error: Exception | None = None
-        self.on_stop: Callable[[], None] = _nothing
+        self.on_stop: Callable[[], None] = nothing
         self._parked = Slot()
         self._control: list[bytes] = []
         self._unsent: list[bytes | memoryview] = []
@@ -112,7 +112,7 @@ class Writer:
         outbound = self._outbound
         outbound.restore(self._not_wholly_taken(outbound.batch))
         self._unsent = []
-        outbound.on_item = outbound.on_full = _nothing
+        outbound.on_item = outbound.on_full = nothing
 
     def _not_wholly_taken(self, batch: list[Any]) -> list[Any]:
         missing = sum(map(len, self._unsent))
@@ -239,7 +239,3 @@ def _rest(buffers: list[bytes | memoryview], sent: int) -> list[bytes | memoryvi
             return [head, *buffers[index + 1 :]]
         sent -= len(buffer)
     return []
-
-
-def _nothing() -> None:
-    pass

@@ -176,9 +176,3 @@ class Pattern:
     def can_receive(self) -> bool:
         """Whether `take` has something."""
         return False
-
-
-def drop_nowhere(pipe: PipeFace | None, reason: str, count: int) -> None:
-    """A `Dropped` for those who do not care, tests mostly; counts at the pipe."""
-    if pipe is not None:
-        pipe.drops[reason] += count
