@@ -125,7 +125,7 @@ def _fan_out(subscribers: int) -> Row:
         floors=(Bound(against="pyzmq", limit=0.6),),
         targets=(Bound(against="pyzmq", limit=1.0),),
         short=True,
-        note="eight subscribers are eight decoders in one interpreter; libzmq's I/O threads share that work",
+        note="each subscriber is a decoder in one interpreter; libzmq's I/O threads share that work",
     )
 
 
