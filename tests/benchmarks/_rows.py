@@ -30,7 +30,7 @@ _PUSH_FLOORS = {1024: 0.8, 65536: 1.4, 1 << 20: 1.4}
 _PUSH_TARGETS = {1024: 1.0, 65536: 2.0, 1 << 20: 2.0}
 _PUSH_NOTES = {
     1024: "",
-    65536: "one copy in the kernel on either side and one out of the read buffer; a bare recv loop has the first two",
+    65536: "one copy in the kernel on either side and the work on a packet, as in a bare loop; the rest is Python",
     1 << 20: "the same, and waking the other core: runs of one library differ by a factor of three here",
 }
 

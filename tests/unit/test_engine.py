@@ -16,7 +16,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_mq import zmtp
 from trio_mq._core._engine import ENOUGH, TURNS_TO_CATCH_UP, Engine
 from trio_mq._core._timers import Timers
-from trio_mq._core._writer import JOIN, LARGE, WRITE_GAP, YIELD_AFTER, Pace, Writing
+from trio_mq._core._writer import GATHER, JOIN, LARGE, WRITE_GAP, YIELD_AFTER, Pace, Writing
 from trio_mq._errors import RemoteProtocolError
 from trio_mq._message import Payload
 from trio_mq._patterns import Dealer, Pattern, PipeFace
@@ -437,11 +437,11 @@ async def test_small_frames_are_joined_and_large_ones_go_where_they_lie() -> Non
 
 async def test_one_write_has_a_limit_in_bytes_whatever_the_first_message_promised() -> None:
     async with a_bench() as bench:
-        messages = [b"small", *[bytes(JOIN // 2)] * 20]
+        messages = [b"small", *[bytes(JOIN // 2)] * 40]
         bench.pipe.outbound.put_all(list(messages))
         await bench.write()
         assert len(bench.link.writes) > 5
-        assert all(len(data) <= 3 * JOIN for data in bench.link.writes)
+        assert all(len(data) <= 2 * GATHER for data in bench.link.writes)
         assert bench.link.sent == wire(*messages)
         assert bench.pipe.outbound.passed == len(messages)
 

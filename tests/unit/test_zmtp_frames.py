@@ -258,13 +258,33 @@ def test_wanted_grows_with_what_is_missing_and_is_bounded() -> None:
         assert decoder.wanted == wanted
 
 
-def test_wanted_falls_back_once_the_large_frame_is_whole() -> None:
+def test_large_frames_are_read_on_their_own_so_that_a_body_is_not_copied() -> None:
+    size, decoder = READ_SIZE, Decoder()
+    header, body = b"\x02" + size.to_bytes(8, "big"), bytes(size)
+    stream, read = (header + body) * 3, 0
+    for _ in range(3):  # the first read cannot know; from the second frame on, header and body come apart
+        wanted = decoder.wanted
+        decoder.feed(stream[read : read + wanted])
+        read += wanted
+        drain(decoder)
+    assert decoder.wanted == size
+    decoder.feed(body)
+    assert drain(decoder)[0] is body
+
+
+@pytest.mark.parametrize("next_frame", [b"\x00\x07small 7", b"\x02" + (100).to_bytes(8, "big") + bytes(100)])
+def test_reads_are_as_usual_again_once_a_frame_is_small(next_frame: bytes) -> None:
     decoder = Decoder()
     decoder.feed(b"\x02" + (200_000).to_bytes(8, "big"))
     assert drain(decoder) == []
     decoder.feed(bytes(200_000))
-    assert decoder.wanted == READ_SIZE
     assert drain(decoder) == [bytes(200_000)]
+    assert decoder.wanted == 9
+    decoder.feed(next_frame[:9])
+    got = drain(decoder)
+    assert decoder.wanted == READ_SIZE
+    decoder.feed(next_frame[9:])
+    assert [*got, *drain(decoder)] == zmtp.decode_all(next_frame)
 
 
 def holds_nothing(decoder: Decoder) -> bool:

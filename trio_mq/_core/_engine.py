@@ -147,7 +147,8 @@ class Engine:
                     await self._reader.park()
                 else:
                     await self._read_once()
-                    await self._let_receivers_catch_up()
+                    if len(self.pipe.inbound) >= ENOUGH:
+                        await self._let_receivers_catch_up()
         except trio.ClosedResourceError:
             pass
         except OSError as exc:

@@ -33,6 +33,8 @@ WRITE_GAP = 50e-6
 """Seconds; a write younger than this means that a stream is running."""
 JOIN = 1 << 16
 """Bytes of small frames that go out in one write."""
+GATHER = 1 << 18
+"""Bytes of large frames that go out in one write."""
 LARGE = 4096
 """Bytes from which frames are not joined but handed to the kernel where they lie."""
 YIELD_AFTER = 1 << 18
@@ -91,6 +93,7 @@ class Writer:
         self._parked = Slot()
         self._control: list[bytes] = []
         self._unsent: list[bytes | memoryview] = []
+        self._since_yield = 0
         outbound.on_item = self.first_item
         outbound.on_full = self.write_for_room
 
@@ -153,6 +156,7 @@ class Writer:
         except OSError as exc:
             self.stop(exc)
             return False
+        self._since_yield += sent
         self._unsent = [] if len(buffers) == 1 and sent == len(buffers[0]) else _rest(buffers, sent)
         if self._unsent:
             if self.state is Writing.IDLE:
@@ -173,10 +177,11 @@ class Writer:
             return []
         # One look decides how many fit, since the messages of a stream are alike; then it is checked.
         first = size_of(outbound.first())
-        batch = outbound.hold(JOIN // (first + 9) + 1)
+        most = JOIN if first < LARGE else GATHER
+        batch = outbound.hold(most // (first + 9) + 1)
         weight = sum(map(len, batch)) if set(map(type, batch)) == _BARE else sum(map(size_of, batch))
-        if weight > 2 * JOIN and len(batch) > 1:
-            batch = outbound.keep(_count_that_fits(batch))
+        if weight > 2 * most and len(batch) > 1:
+            batch = outbound.keep(_count_that_fits(batch, most))
         if outbound.encoded:
             return [*batch] if first >= LARGE else [b"".join(batch)]
         return [*interleave(batch)] if first >= LARGE else [encode(batch)]
@@ -185,7 +190,6 @@ class Writer:
     async def run(self) -> None:
         """The writing task: until the connection ends."""
         link, heartbeat = self._link, self._heartbeat
-        written = 0
         try:
             while self.state is not Writing.DEAD:
                 if self._unsent:
@@ -196,13 +200,12 @@ class Writer:
                 elif self._control or self._outbound.items:
                     self.state = Writing.WOKEN
                     self._write()
-                    written += JOIN
-                    if written > YIELD_AFTER:
-                        written = 0
+                    if self._since_yield > YIELD_AFTER:
+                        self._since_yield = 0
                         await trio.lowlevel.checkpoint()
                 else:
                     heartbeat.writing(False)
-                    written = 0
+                    self._since_yield = 0
                     await self._rest_until_woken()
         except trio.ClosedResourceError:
             pass
@@ -221,12 +224,12 @@ class Writer:
             await self._parked.park()
 
 
-def _count_that_fits(batch: list[Any]) -> int:
+def _count_that_fits(batch: list[Any], most: int) -> int:
     """How many of *batch* should go out in one write."""
     weight = 0
     for count, message in enumerate(batch, 1):
         weight += size_of(message)
-        if weight > JOIN:
+        if weight > most:
             return count
     return len(batch)
 
