@@ -409,16 +409,16 @@ async def test_a_writer_that_is_never_refused_lets_others_run() -> None:
                 turns += 1
                 await trio.lowlevel.checkpoint()
 
-        writes = 64
-        bench.pipe.outbound.put_all([bytes(JOIN)] * writes)
+        messages = 64
+        bench.pipe.outbound.put_all([bytes(JOIN)] * messages)
         bench.host.on_idle = done.set
         async with trio.open_nursery() as nursery:
             nursery.start_soon(bench.engine.writing)
             nursery.start_soon(count_turns)
             await done.wait()
             bench.engine.end(None)
-        assert len(bench.link.writes) == writes
-        assert turns >= writes * JOIN // (YIELD_AFTER + JOIN) - 1
+        assert bench.link.sent == wire(bytes(JOIN)) * messages
+        assert turns >= messages * JOIN // (YIELD_AFTER + GATHER) - 1
 
 
 # --- writing: what goes out together ---------------------------------------------------------------------------------
