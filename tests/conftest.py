@@ -1,13 +1,17 @@
-"""What every suite may use: endpoints to bind, and the rule for real peers.
+"""What every suite may use: endpoints to bind, and the rules for real peers and for gRPC.
 
 A test that needs a real ZeroMQ peer is marked ``@pytest.mark.peer("zmq")`` with the modules it needs (a module of tests
 may call ``pytest.importorskip("zmq")`` instead). Where a module is missing the test is skipped, and pytest's summary
 says so; where the environment has promised that all peers are there (``TRIO_MQ_REQUIRE_PEERS=1``, as `.ci/run` does),
 such a skip is a failure: a suite that judges nothing must not look green.
+
+trio_mq_grpc is optional as a whole, so `tests/grpc` is skipped as a whole where the extra `grpc` is not installed, with
+one line that says so; the same promise makes that a failure, too.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import os
 import shutil
@@ -75,6 +79,32 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+# --- gRPC ------------------------------------------------------------------------------------------------------------
+
+GRPC_TESTS = Path(__file__).resolve().parent / "grpc"
+OF_THE_EXTRA = ("grpc", "google", "google.protobuf")
+"""Modules that ``trio-mq[grpc]`` brings, each behind the package it lies in."""
+
+
+class SkippedFolder(pytest.Directory):
+    """In place of a folder whose modules cannot be imported here: one skip that says why, and no import."""
+
+    def collect(self) -> Iterator[pytest.Item | pytest.Collector]:
+        pytest.skip(f"tests/grpc: could not import {missing_of_the_extra()!r}; the extra grpc is not installed")
+
+
+def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    if path == GRPC_TESTS and missing_of_the_extra():
+        folder: pytest.Collector = SkippedFolder.from_parent(parent, path=path)
+        return folder
+    return None
+
+
+def missing_of_the_extra() -> str | None:
+    """The first module of the extra that is not installed."""
+    return next((name for name in OF_THE_EXTRA if importlib.util.find_spec(name) is None), None)
 
 
 # --- real peers ------------------------------------------------------------------------------------------------------

@@ -24,12 +24,12 @@ import trio
 import trio_mq
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = ("README.md", "DESIGN.md", "CONTRIBUTING.md")
-SOURCES = sorted((ROOT / "trio_mq").rglob("*.py"))
+DOCUMENTS = ("README.md", "DESIGN.md", "CONTRIBUTING.md", "MULTICAST.md")
+SOURCES = sorted([*(ROOT / "trio_mq").rglob("*.py"), *(ROOT / "adapters").rglob("*.py")])
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 BLOCK = re.compile(r"^(?P<indent> *)```python\n(?P<code>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
-PEERS = re.compile(r"^\s*(?:import|from) (zmq|pyomq|zmq_anyio)\b", re.MULTILINE)
+OPTIONAL = re.compile(r"^\s*(?:>>> )?(?:import|from) (zmq|pyomq|zmq_anyio|grpc|trio_mq_grpc)\b", re.MULTILINE)
 
 DEADLINE = 10.0
 """Seconds for one example. One that waits for ever is a wrong example, and must not stall the suite."""
@@ -101,7 +101,7 @@ def described(example: Example) -> str:
 
 @pytest.mark.parametrize("example", [*in_documents(), *in_docstrings()], ids=described)
 def test_an_example_runs(example: Example) -> None:
-    for module in PEERS.findall(example.code):
+    for module in OPTIONAL.findall(example.code):
         pytest.importorskip(module)
     run = run_session if example.is_session else run_block
     run(example, {"__name__": "example", "trio": trio, "trio_mq": trio_mq})

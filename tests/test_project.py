@@ -16,13 +16,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "trio_mq").rglob("*.py"))
+ADAPTERS = sorted(path for path in (ROOT / "adapters").rglob("*.py") if not path.stem.endswith("_pb2"))
 FACADES = [
     "trio_mq",
     *sorted(
         f"trio_mq.{module.name}" for module in pkgutil.iter_modules([str(ROOT / "trio_mq")]) if module.name[0] != "_"
     ),
 ]
-FOREIGN = ("zmq", "pyomq", "zmq_anyio", "anyio", "asyncio", "grpc", "google.protobuf", "nacl")
+FOREIGN = ("zmq", "pyomq", "zmq_anyio", "anyio", "asyncio", "grpc", "google.protobuf", "nacl", "trio_mq_grpc")
 """What importing the base package must not bring along."""
 
 TOP_LEVEL = {"trio_mq", "proto", "adapters", "tests", "changelog.d"}
@@ -37,8 +38,8 @@ def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def in_all_sources() -> Iterator[tuple[Path, ast.AST]]:
-    for path in SOURCES:
+def in_all(paths: list[Path]) -> Iterator[tuple[Path, ast.AST]]:
+    for path in paths:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             yield path, node
 
@@ -61,6 +62,7 @@ def test_importing_trio_mq_imports_no_other_library() -> None:
 
 def test_the_types_are_shipped() -> None:
     assert (ROOT / "trio_mq" / "py.typed").is_file()
+    assert (ROOT / "adapters" / "trio_mq_grpc" / "py.typed").is_file()
 
 
 # --- where things are ------------------------------------------------------------------------------------------------
@@ -89,7 +91,7 @@ def test_the_code_does_not_import_its_own_facade() -> None:
             return any(alias.name.split(".")[0] == "trio_mq" for alias in node.names)
         return isinstance(node, ast.ImportFrom) and not node.level and str(node.module).split(".")[0] == "trio_mq"
 
-    assert [f"{name_of(path)}:{node.lineno}" for path, node in in_all_sources() if is_facade(node)] == []  # type: ignore[attr-defined]  # imports are statements, which have lines
+    assert [f"{name_of(path)}:{node.lineno}" for path, node in in_all(SOURCES) if is_facade(node)] == []  # type: ignore[attr-defined]  # imports are statements, which have lines
 
 
 def test_trio_is_used_by_its_public_names() -> None:
@@ -108,13 +110,29 @@ def test_trio_is_used_by_its_public_names() -> None:
                 return True
         return False
 
-    assert sorted({name_of(path) for path, node in in_all_sources() if is_private(node)}) == []
+    assert sorted({name_of(path) for path, node in in_all([*SOURCES, *ADAPTERS]) if is_private(node)}) == []
+
+
+def test_adapters_use_trio_mq_by_its_public_names() -> None:
+    # import-linter sees imports of modules; this sees what is taken out of them, too.
+    def is_private(node: ast.AST) -> bool:
+        match node:
+            case ast.Import(names=names):
+                return any(re.match(r"trio_mq\.(.*\.)?_", alias.name) for alias in names)
+            case ast.ImportFrom(module=str(module), level=0, names=names):
+                within = module.split(".")[0] == "trio_mq"
+                return within and ("._" in module or any(alias.name.startswith("_") for alias in names))
+            case ast.Attribute(value=ast.Name(id="trio_mq"), attr=name):
+                return name.startswith("_") and name != "__version__"
+        return False
+
+    assert [f"{name_of(path)}:{node.lineno}" for path, node in in_all(ADAPTERS) if is_private(node)] == []  # type: ignore[attr-defined]  # all of these have lines
 
 
 def test_every_exemption_gives_its_reason() -> None:
     exemption = re.compile(r"#\s*(?:noqa|type:\s*ignore)\b(?P<rest>.*)$")
     bare = []
-    for path in [*SOURCES, *sorted((ROOT / "tests").rglob("*.py"))]:
+    for path in [*SOURCES, *ADAPTERS, *sorted((ROOT / "tests").rglob("*.py"))]:
         if path == Path(__file__):  # it has to name what it looks for
             continue
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
@@ -148,5 +166,5 @@ def test_every_change_fragment_is_of_a_known_kind() -> None:
 
 def test_the_command_that_makes_environments_needs_only_the_standard_library() -> None:
     # -I: no site-packages of the user, no environment variables; -S: none at all.
-    program = "import sys; sys.path.insert(0, sys.argv[1]); import tests.run, tests.demo"
+    program = "import sys; sys.path.insert(0, sys.argv[1]); import tests.run, tests.demo, tests._generated"
     subprocess.run([sys.executable, "-I", "-S", "-c", program, str(ROOT)], check=True)

@@ -21,6 +21,7 @@ from ._core._address_book import PreparedListener as Listener
 from ._core._address_book import listen
 from ._core._monitor import EventChannel
 from ._core._proxy import proxy
+from ._core._reactor import Reactor
 from ._core._socket import Socket
 from ._core._statistics import EndpointStatistics, PeerStatistics, SocketStatistics
 from ._errors import (
@@ -40,12 +41,16 @@ from ._errors import (
     StateError,
     VersionMismatchError,
 )
-from ._message import Message, Peer, PeerJoined, PeerLeft
+from ._message import Datagram, GroupMessage, Message, Peer, PeerJoined, PeerLeft
 from ._options import Options
+from ._pgm import EndpointFigures, PublisherFigures, SubscriberFigures
 from ._security import AuthenticationRequest, Curve, Identity, Null, Plain, curve_keypair
+from ._sockets._dgram import Dgram
+from ._sockets._multicast_check import MulticastReport, check_multicast
 from ._sockets._pair import Pair
 from ._sockets._pipeline import Pull, Push
 from ._sockets._pubsub import Pub, Sub, XPub, XSub
+from ._sockets._radio import Dish, Radio
 from ._sockets._reply import Rep, Request, Requests
 from ._sockets._request import Req
 from ._sockets._routing import Dealer, Router
@@ -57,10 +62,15 @@ __all__ = [
     "AuthenticationError",
     "AuthenticationRequest",
     "Curve",
+    "Datagram",
     "Dealer",
+    "Dgram",
+    "Dish",
     "EndpointError",
+    "EndpointFigures",
     "EndpointStatistics",
     "EventChannel",
+    "GroupMessage",
     "HandshakeError",
     "HostUnreachableError",
     "Identity",
@@ -70,6 +80,7 @@ __all__ = [
     "MQError",
     "MechanismMismatchError",
     "Message",
+    "MulticastReport",
     "MultipartError",
     "Null",
     "Options",
@@ -82,8 +93,11 @@ __all__ = [
     "Plain",
     "ProtocolError",
     "Pub",
+    "PublisherFigures",
     "Pull",
     "Push",
+    "Radio",
+    "Reactor",
     "RemoteProtocolError",
     "Rep",
     "Req",
@@ -95,10 +109,12 @@ __all__ = [
     "SocketTypeMismatchError",
     "StateError",
     "Sub",
+    "SubscriberFigures",
     "VersionMismatchError",
     "XPub",
     "XSub",
     "abc",
+    "check_multicast",
     "curve_keypair",
     "events",
     "has",

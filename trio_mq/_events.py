@@ -110,7 +110,8 @@ class Dropped(Event):
     """`count` messages for (or from) `peer` were dropped for `reason` since the last such event.
 
     Drops are reported at most once per peer, reason and second; `statistics()` has the exact totals.
-    `reason` is one of ``'hwm' 'no-peer' 'unroutable' 'multipart' 'disconnected' 'late-reply' 'malformed' 'closed'``.
+    `reason` is one of ``'hwm' 'no-peer' 'unroutable' 'multipart' 'disconnected' 'late-reply' 'malformed' 'closed'``, or
+    of those that multicast and datagrams add; see `PeerStatistics`.
     """
 
     count: int
@@ -123,6 +124,20 @@ class RequestUnanswered(Event):
     """A `Request` of a REP was thrown away by the program without a reply; `peer` may wait for ever."""
 
     peer: Peer
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataLost(Event):
+    """Multicast: datagrams of `peer` will never come, `count` of them, numbered from `first` to `last` (modulo 2**32).
+
+    Its publisher keeps them no longer, or was asked in vain. Whole messages that lay in them are missing from what is
+    received; what follows is whole again.
+    """
+
+    peer: Peer
+    first: int
+    last: int
+    count: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,11 +48,12 @@ class Mailbox:
         encoded: items are wire bytes of one message each, not messages.
         watched: somebody waits for fewer bytes in it, and is to be told of the next batch that goes.
         refine: applied to what is taken, where no engine stands between the two ends to do it (inproc).
+        full_reason: why messages are dropped where a full mailbox means that: its mark, or what keeps it from emptying.
     """
 
     __slots__ = (
-        "_front", "asleep", "batch", "encoded", "full", "held", "hwm", "items", "on_fewer", "on_full", "on_item",
-        "on_room", "on_sleep", "passed", "refine", "watched",
+        "_front", "asleep", "batch", "encoded", "full", "full_reason", "held", "hwm", "items", "on_fewer", "on_full",
+        "on_item", "on_room", "on_sleep", "passed", "refine", "watched",
     )  # fmt: skip
     deals = True
 
@@ -61,6 +62,7 @@ class Mailbox:
         self.hwm: int = UNBOUNDED if hwm is None else hwm
         self.asleep: bool = True
         self.full: bool = False
+        self.full_reason: str = "hwm"
         self.encoded: bool = False
         self.batch: list[Any] = []
         self._front: list[Any] = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 NO_PROPERTIES: Mapping[str, str] = MappingProxyType({})
 
@@ -83,10 +83,60 @@ class PeerLeft:
     unsent: tuple[Payload, ...] = ()
 
 
+class GroupMessage(NamedTuple):
+    """A message of a RADIO, as a DISH receives it: ``group, body = await dish.receive()``.
+
+    Attributes:
+        group: what it was sent to.
+        body: the message.
+    """
+
+    group: bytes
+    body: bytes
+
+
+class Datagram(NamedTuple):
+    """A datagram, as a DGRAM receives it: ``body, address = await dgram.receive()``.
+
+    Attributes:
+        body: all of it.
+        address: where it came from, ``"127.0.0.1:5555"`` or ``"[::1]:5555"``; an answer is sent there.
+    """
+
+    body: bytes
+    address: str
+
+
 PeerEvent: TypeAlias = "PeerJoined | PeerLeft"
 
 Received: TypeAlias = "bytes | list[bytes] | PeerJoined | PeerLeft"
 """What a queue towards the application can hold."""
+
+
+LONGEST_GROUP: Final = 255
+"""Bytes in the name of a group, at most (RFC 48)."""
+
+
+def is_group(name: bytes) -> bool:
+    """Whether *name* can be a group: 1 to 255 bytes (RFC 48), and as libzmq has it an empty one as well.
+
+    None of them may be zero: libzmq keeps groups as C strings and would cut *name* there.
+    """
+    return len(name) <= LONGEST_GROUP and 0 not in name
+
+
+def checked_group(group: object) -> bytes:
+    """*group*, if it can be one.
+
+    Raises:
+        TypeError: it is not `bytes`.
+        ValueError: it is too long, or has a zero byte.
+    """
+    if not isinstance(group, bytes):
+        raise TypeError(f"a group is bytes, not {type(group).__name__}")
+    if not is_group(group):
+        raise ValueError(f"a group has at most {LONGEST_GROUP} bytes, none of them zero, not {group!r}")
+    return group
 
 
 def frames_of(payload: Payload) -> list[bytes]:

@@ -17,6 +17,7 @@ from ._security import Authenticator, Null, Plain, Security
 Overflow: TypeAlias = Literal["block"]
 
 _PUBLISHERS = frozenset({"PUB", "XPUB"})
+_RELIABLE_MULTICAST = frozenset({"PUB", "XPUB", "SUB", "XSUB"})
 _CONFLATING = frozenset({"DEALER", "PUSH", "PULL", "PUB", "SUB"})
 _IDENTIFIED = frozenset({"REQ", "DEALER", "ROUTER", "REP"})
 
@@ -34,14 +35,18 @@ _FITS: Mapping[str, frozenset[str]] = {
     "xpub_manual": frozenset({"XPUB"}),
     "xpub_welcome": frozenset({"XPUB"}),
     "invert_matching": frozenset({"PUB", "XPUB", "SUB", "XSUB"}),
-    "overflow": _PUBLISHERS | {"ROUTER"},
+    "overflow": _PUBLISHERS | {"RADIO", "ROUTER"},
     "peer_events": frozenset({"PAIR", "DEALER", "ROUTER", "PULL"}),
+    "multicast_rate": _RELIABLE_MULTICAST,
+    "multicast_recovery": _RELIABLE_MULTICAST,
+    "multicast_max_tpdu": _RELIABLE_MULTICAST,
 }
 
 _SWITCHES = (
     "immediate",
     "conflate",
     "ipv6",
+    "multicast_loop",
     "eager_reads",
     "peer_events",
     "probe_router",
@@ -53,6 +58,8 @@ _SWITCHES = (
     "xpub_manual",
     "invert_matching",
 )
+
+_NEVER_OFF = ("backlog", "max_handshakes", "multicast_hops", "multicast_max_tpdu")
 
 # What libzmq, too, lets act on a socket that is already open.
 CHANGEABLE = frozenset(
@@ -99,6 +106,15 @@ class Options:
         accept_filter: networks in CIDR form; a tcp connection from elsewhere is closed at accept
             (ZMQ_TCP_ACCEPT_FILTER). Empty: all may come.
         use_fd: a listening descriptor to adopt instead of binding one (ZMQ_USE_FD).
+        multicast_rate: bits a second that a publisher sends over ``pgm`` and ``epgm``, repairs and headers included
+            (ZMQ_RATE, there in kilobits and by default 100: some eight full datagrams a second). None: no limit.
+        multicast_recovery: seconds of traffic at that rate that a publisher keeps for repair, and a subscriber waits
+            for (ZMQ_RECOVERY_IVL, by default 10). Without a rate 64 MiB are kept. Set both alike on both ends where
+            one is libzmq's.
+        multicast_max_tpdu: bytes of the largest IP packet that is sent, its headers among them
+            (ZMQ_MULTICAST_MAXTPDU). A libzmq subscriber with a smaller one cannot read what is larger.
+        multicast_hops: routers that multicast passes, plus one (ZMQ_MULTICAST_HOPS); 1 stays in the local network.
+        multicast_loop: whether sockets of this machine hear its own multicast, too (ZMQ_MULTICAST_LOOP).
         eager_reads: look again a few times before sleeping when a peer usually answers at once. Halves a round
             trip for some CPU time; adapts itself; False saves power.
         security: `Null()`, `Plain(...)` or `Curve(...)`.
@@ -106,7 +122,7 @@ class Options:
         properties: READY properties of our own, readable at the peer (ZMQ_METADATA). Names begin with ``X-``,
             values are printable ASCII.
         peer_events: deliver `PeerJoined` and `PeerLeft` among the received messages, in order.
-        overflow: ``"block"``: a PUB or XPUB waits instead of dropping when a matching queue is full
+        overflow: ``"block"``: a PUB, XPUB or RADIO waits instead of dropping when a matching queue is full
             (ZMQ_XPUB_NODROP), a ROUTER waits for that peer. None: the socket type's own rule.
         probe_router: send an empty message on each new connection (ZMQ_PROBE_ROUTER).
         req_correlate: prefix requests with an id frame (ZMQ_REQ_CORRELATE); None: when the peer is a REP.
@@ -149,6 +165,11 @@ class Options:
     receive_buffer: int | None = None
     accept_filter: tuple[str, ...] = ()
     use_fd: int | None = None
+    multicast_rate: float | None = 40e6
+    multicast_recovery: float = 2.0
+    multicast_max_tpdu: int = 1500
+    multicast_hops: int = 1
+    multicast_loop: bool = True
     eager_reads: bool = True
     security: Security = field(default_factory=Null)
     authenticator: Authenticator | None = None
@@ -174,6 +195,17 @@ class Options:
             _whole_number(name, getattr(self, name), least=0)
         for name in ("tcp_keepalive_idle", "tcp_keepalive_interval", "tcp_keepalive_count"):
             _whole_number(name, getattr(self, name), least=1)
+        _whole_number("multicast_max_tpdu", self.multicast_max_tpdu, least=128)
+        if self.multicast_max_tpdu > 65535:
+            raise ValueError(f"Options: multicast_max_tpdu is at most 65535 bytes, not {self.multicast_max_tpdu}")
+        if self.multicast_rate is not None:
+            _bits_a_second("multicast_rate", self.multicast_rate)
+        _seconds("multicast_recovery", self.multicast_recovery, least=0.0, exclusive=True)
+        if self.multicast_recovery == math.inf:
+            raise ValueError("Options: multicast_recovery is finite; a window without end would need such a memory")
+        _whole_number("multicast_hops", self.multicast_hops, least=1)
+        if self.multicast_hops > 255:
+            raise ValueError(f"Options: multicast_hops is at most 255, not {self.multicast_hops}")
         _seconds("linger", self.linger, least=0.0)
         for name in ("reconnect_interval", "reconnect_interval_max"):
             _seconds(name, getattr(self, name), least=0.0)
@@ -242,13 +274,14 @@ def checked_options(options: Options) -> Options:
 
 
 def _whole_number(name: str, value: Any, *, least: int) -> None:
-    if value is None and name not in ("backlog", "max_handshakes"):
+    if value is None and name not in _NEVER_OFF:
         return
     if isinstance(value, bool) or not isinstance(value, int):
-        also = "" if name in ("backlog", "max_handshakes") else " or None"
+        also = "" if name in _NEVER_OFF else " or None"
         raise TypeError(f"Options: {name} is a whole number{also}, not {value!r}")
     if value < least:
-        raise ValueError(f"Options: {name} is at least {least}, not {value}; None means no limit")
+        remedy = "" if name in _NEVER_OFF else "; None means no limit"
+        raise ValueError(f"Options: {name} is at least {least}, not {value}{remedy}")
 
 
 def _seconds(name: str, value: Any, *, least: float, exclusive: bool = False) -> None:
@@ -258,6 +291,13 @@ def _seconds(name: str, value: Any, *, least: float, exclusive: bool = False) ->
         raise TypeError(f"Options: {name} is a number of seconds, not {value!r}")
     if math.isnan(value) or value < least or (exclusive and value == least):
         raise ValueError(f"Options: {name} is {'above' if exclusive else 'at least'} {least:g} seconds, not {value}")
+
+
+def _bits_a_second(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"Options: {name} is a number of bits a second or None, not {value!r}")
+    if not 1000 <= value < math.inf:
+        raise ValueError(f"Options: {name} is at least 1000 bits a second, not {value}; None means no limit")
 
 
 def _check_routing_id(routing_id: bytes) -> None:

@@ -7,6 +7,7 @@ from ._events import AcceptFailed as AcceptFailed
 from ._events import BindFailed as BindFailed
 from ._events import Closed as Closed
 from ._events import Connected as Connected
+from ._events import DataLost as DataLost
 from ._events import DialFailed as DialFailed
 from ._events import Dialling as Dialling
 from ._events import Disconnected as Disconnected

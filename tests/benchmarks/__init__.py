@@ -6,5 +6,6 @@
 
 A figure is the median of at least nine interleaved rounds in which every contestant of a row runs once, in an order
 that is reversed each time; a round gives one ratio. Two fresh processes a run, one core each, at least a second of
-traffic. What each row compares and which ratio is a floor stands in `_rows`, and nowhere else.
+traffic. What each row compares and which ratio is a floor stands in `_rows` and `_rpc_rows`, and nowhere
+else.
 """

@@ -13,14 +13,16 @@ from pathlib import Path
 
 import trio
 
-from . import _report
+from . import _libraries, _report
 from ._compare import compare
 from ._conduct import DEADLINE, conduct
 from ._figures import RowResult, missed_floors
 from ._outcome import Outcome
 from ._rows import ROWS
+from ._rpc_rows import RPC_ROWS
 from ._scenario import Contestant, Row
 
+_ALL = ROWS + RPC_ROWS
 _RESULTS = Path(__file__).with_name("results") / "latest.json"
 _RUN_SECONDS = 1.7  # what a run takes with its two interpreters, on average
 
@@ -32,6 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.list or not rows:
         print("\n".join(f"{row.name:<24} {row.title}" for row in rows) or f"no row is called {options.rows}")
         return 0 if rows else 2
+    rows = _leave_out(rows)
+    if not rows:
+        return 2
     facts = _report.machine()
     print(_report.render_machine(facts, options.pairs))
     runs = sum(len(row.field(options.full)) for row in rows) * options.pairs
@@ -67,7 +72,7 @@ async def _measure(rows: Sequence[Row], results: list[RowResult], rounds: int, f
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="trio_mq's speed beside its peers")
-    parser.add_argument("--full", action="store_true", help="every row and every library (40 min)")
+    parser.add_argument("--full", action="store_true", help="every row and every library (an hour)")
     parser.add_argument("--rows", action="append", metavar="PATTERN", help="rows whose name has or matches this")
     parser.add_argument("--pairs", type=int, default=9, metavar="N", help="interleaved rounds a row (9)")
     parser.add_argument("--json", type=Path, default=_RESULTS, metavar="PATH", help="where the JSON goes")
@@ -83,8 +88,19 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _choose(patterns: Sequence[str] | None, *, full: bool) -> list[Row]:
     """The named rows, wherever they belong; without names, the short set or all."""
     if patterns:
-        return [row for row in ROWS if any(pattern in row.name or fnmatch(row.name, pattern) for pattern in patterns)]
-    return [row for row in ROWS if full or row.short]
+        return [row for row in _ALL if any(pattern in row.name or fnmatch(row.name, pattern) for pattern in patterns)]
+    return [row for row in _ALL if full or row.short]
+
+
+def _leave_out(rows: Sequence[Row]) -> list[Row]:
+    """Those that can run here; says which cannot, and why. Their floors are nobody's business then."""
+    left_out: dict[str, list[str]] = {}
+    for row in rows:
+        if missing := _libraries.missing(row.subject.library):
+            left_out.setdefault(" and ".join(missing), []).append(row.name)
+    for missing_modules, names in left_out.items():
+        print(_report.wrap(f"left out, for want of {missing_modules}: {', '.join(names)}"))
+    return [row for row in rows if not _libraries.missing(row.subject.library)]
 
 
 def _show_progress(row: Row, rounds: int, number: int, contestant: Contestant, outcome: Outcome | str) -> None:

@@ -25,13 +25,20 @@ from ._scenario import Contestant, Pattern, Scenario, Transport, can_pin
 DEADLINE = 60.0  # seconds for a whole run of little more than one second of traffic
 
 _ROOT = Path(__file__).resolve().parents[2]  # where `tests` can be imported from
-_SENDING = frozenset({"push", "request", "publish", "inproc"})  # the roles that get the first core
+_SENDING = frozenset(
+    {"push", "request", "publish", "inproc", "unary", "stream", "bidi", "open_calls"}
+)  # the roles that get the first core
 
 # pattern → (role that binds, role that connects)
 _ROLES: dict[Pattern, tuple[str, str]] = {
     "push-pull": ("pull", "push"),
     "req-rep": ("reply", "request"),
     "pub-sub": ("publish", "subscribe"),
+    "broadcast": ("publish", "subscribe"),
+    "unary": ("serve", "unary"),
+    "server-stream": ("serve", "stream"),
+    "bidi": ("serve", "bidi"),
+    "open-calls": ("serve", "open_calls"),
 }
 
 Reports: TypeAlias = list[dict[str, Any]]
@@ -60,8 +67,10 @@ async def conduct(contestant: Contestant, *, deadline: float = DEADLINE) -> Outc
             with trio.fail_after(deadline):
                 if scenario.transport == "inproc":
                     reports = [await _alone(job, errors)]
-                elif scenario.pattern == "pub-sub":
+                elif scenario.publishes:
                     reports = await _publish(job, scenario, scratch, errors)
+                elif _ROLES[scenario.pattern][0] == "serve":
+                    reports = await _call(job, scenario, scratch, errors)
                 else:
                     reports = await _converse(job, scenario, scratch, errors)
         except trio.TooSlowError:
@@ -104,20 +113,32 @@ async def _publish(job: dict[str, Any], scenario: Scenario, scratch: str, errors
         return await _unless_one_crashes(collect, publisher, subscribers)
 
 
+async def _call(job: dict[str, Any], scenario: Scenario, scratch: str, errors: IO[bytes]) -> Reports:
+    async with _pair(job, scenario, scratch, errors) as (server, client):
+        await client.tell({"endpoint": await _meet(server, client)})
+
+        async def collect() -> Reports:
+            called = await client.event("result")
+            await server.tell({"stop": True})
+            return [called, await server.event("result")]
+
+        return await _unless_one_crashes(collect, server, client)
+
+
 def _outcome(scenario: Scenario, reports: Reports) -> Outcome:
     # Exactly one process has a clock of its own: the one that receives, or that makes the round trips.
     measured = max(reports, key=lambda report: report["seconds"])
     if not measured["messages"]:
         raise RunFailed("not a single message arrived")
     sent = max(report["sent"] for report in reports)
-    publishes = scenario.pattern == "pub-sub"
     return Outcome(
         messages=measured["messages"],
         seconds=measured["seconds"],
         cpu_seconds=sum(report["cpu"] or 0.0 for report in reports),
         p50=measured["p50"],
         p99=measured["p99"],
-        missing=sent * scenario.subscribers - measured["messages"] if publishes else 0,
+        memory=max((report["memory"] for report in reports if report["memory"] is not None), default=None),
+        missing=sent * scenario.subscribers - measured["messages"] if scenario.publishes else 0,
     )
 
 

@@ -38,7 +38,10 @@ class RowResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """How a row's subject stands to one of its bounds; *ratio* is None when one of the two has no figure."""
+    """How a row's subject stands to one of its bounds; *ratio* is None when one of the two has no figure.
+
+    For a bound against nobody it is the subject's figure.
+    """
 
     kind: Kind
     bound: Bound
@@ -72,11 +75,15 @@ def spread(values: Iterable[float]) -> Spread | None:
 
 
 def value(outcome: Outcome, quantity: Quantity) -> float:
-    """What the row compares: messages a second, or seconds."""
+    """What the row compares: messages a second, seconds, or bytes."""
     if quantity == "rate":
         return outcome.rate
     if quantity == "time":
         return 1 / outcome.rate
+    if quantity == "memory":
+        if outcome.memory is None:
+            raise ValueError("only open calls have a memory")
+        return outcome.memory
     if outcome.p50 is None:
         raise ValueError("only round trips have a p50")
     return outcome.p50
@@ -100,8 +107,15 @@ def verdicts(result: RowResult) -> list[Verdict]:
 
 def _verdict(result: RowResult, kind: Kind, bound: Bound) -> Verdict:
     incomplete = {result.row.subject.label, bound.against} & result.failures.keys()
-    ratio = None if incomplete else ratios(result, bound.against)
+    ratio = None if incomplete else _compared(result, bound.against)
     return Verdict(kind=kind, bound=bound, quantity=result.row.quantity, ratio=ratio)
+
+
+def _compared(result: RowResult, against: str | None) -> Spread | None:
+    if against is not None:
+        return ratios(result, against)
+    ours = result.outcomes.get(result.row.subject.label, ())
+    return spread(value(outcome, result.row.quantity) for outcome in ours)
 
 
 def missed_floors(results: Iterable[RowResult]) -> list[tuple[Row, Verdict]]:

@@ -53,7 +53,7 @@ def _pinned(cores: tuple[int, int] | None) -> str:
         return "not pinned: this system has no way"
     if cores[0] == cores[1]:
         return f"one core: both ends share core {cores[0]}"
-    return f"sender on core {cores[0]}, receiver on core {cores[1]}"
+    return f"sender or client on core {cores[0]}, receiver or server on core {cores[1]}"
 
 
 def render_machine(facts: Mapping[str, Any], rounds: int) -> str:
@@ -73,6 +73,11 @@ def render_machine(facts: Mapping[str, Any], rounds: int) -> str:
     return "\n".join(wrapped for line in lines for wrapped in textwrap.wrap(line, WIDTH))
 
 
+def wrap(text: str) -> str:
+    """*text* in lines that fit; the names of rows, which have hyphens, stay whole."""
+    return "\n".join(textwrap.wrap(text, WIDTH, break_on_hyphens=False))
+
+
 # --- rows -------------------------------------------------------------------------------------------------------------
 
 
@@ -86,7 +91,7 @@ def render_row(result: RowResult) -> str:
     judged = verdicts(result)
     lines = [result.row.title]
     for label, outcomes in result.outcomes.items():
-        concerned = [verdict for verdict in judged if verdict.bound.against == label]
+        concerned = [verdict for verdict in judged if (verdict.bound.against or result.row.subject.label) == label]
         lines += _contestant_lines(result, label, outcomes, concerned)
     lines += _details(result)
     if result.row.note and any(verdict.kind == "target" and not verdict.met for verdict in judged):
@@ -108,7 +113,7 @@ def _contestant_lines(
                 label,
                 _number(figure.median, result.row.quantity),
                 _span(figure, result.row.quantity),
-                f"{cpu.median:.2f}" if cpu else "",
+                _cpu(cpu.median) if cpu else "",
                 f"× {_ratio(ratio.median)}" if ratio else "",
                 f"{_ratio(ratio.low)} .. {_ratio(ratio.high)}" if ratio else "",
                 cells.get("floor", ""),
@@ -129,7 +134,7 @@ def _line(*cells: str) -> str:
 
 def _verdict_cell(verdict: Verdict) -> str:
     sign = "≥" if verdict.more_is_better else "≤"
-    limit = f"{sign} {verdict.bound.limit:g}"
+    limit = f"{sign} {_limit(verdict)}"
     if verdict.met is None:
         return f"{limit} ?"
     if verdict.met:
@@ -139,23 +144,30 @@ def _verdict_cell(verdict: Verdict) -> str:
     return f"{limit} {verdict.nearness or 0.0:.0%}"
 
 
+def _limit(verdict: Verdict) -> str:
+    if verdict.bound.against is None and verdict.quantity == "memory":
+        return f"{verdict.bound.limit / 1024:g}K"  # the unit in full would not fit beside its verdict
+    return f"{verdict.bound.limit:g}"
+
+
 def _details(result: RowResult) -> Iterable[str]:
     """Lines under a row for what the columns have no room for."""
     scenario = result.row.subject.scenario
     ran = {label: outcomes for label, outcomes in result.outcomes.items() if outcomes}
     if not ran:
         return
-    if scenario.pattern == "req-rep":
+    if result.row.quantity == "p50":
         yield _detail("p99 in µs", {label: f"{_median_p99(outcomes) * 1e6:,.0f}" for label, outcomes in ran.items()})
     if scenario.size >= 65536:
         yield _detail(
             "MB/s", {label: f"{_median_rate(outcomes) * scenario.size / 1e6:,.0f}" for label, outcomes in ran.items()}
         )
-    if scenario.pattern == "pub-sub":
+    if scenario.publishes:
         missing = {label: sum(outcome.missing for outcome in outcomes) for label, outcomes in ran.items()}
         yield _detail("messages missing, all rounds", {label: f"{count:,}" for label, count in missing.items()})
     short = {label: min(outcome.seconds for outcome in outcomes) for label, outcomes in ran.items()}
-    if any(seconds < 1 for seconds in short.values()):
+    # How long it takes to open calls is their own business: nothing is divided by it.
+    if result.row.quantity != "memory" and any(seconds < 1 for seconds in short.values()):
         yield _detail("runs below 1 s", {label: f"{seconds:.2f} s" for label, seconds in short.items() if seconds < 1})
 
 
@@ -179,6 +191,8 @@ def _span(figure: Spread, quantity: Quantity) -> str:
 
 
 def _number(figure: float, quantity: Quantity) -> str:
+    if quantity == "memory":
+        return f"{figure / 1024:.1f} KiB"
     if quantity != "rate":
         return _duration(figure)
     if figure >= 1e6:
@@ -190,6 +204,10 @@ def _duration(seconds: float) -> str:
     if seconds >= 1e-2:
         return f"{seconds * 1e3:,.0f} ms"
     return f"{seconds * 1e6:,.0f} µs" if seconds >= 1e-4 else f"{seconds * 1e6:.3g} µs"
+
+
+def _cpu(figure: float) -> str:
+    return f"{figure:.2f}" if figure < 1000 else f"{figure:,.0f}"
 
 
 def _ratio(figure: float) -> str:
@@ -207,10 +225,23 @@ def render_summary(results: Sequence[RowResult]) -> str:
     met, reached = (sum(verdict.met is True for verdict in each) for each in (floors, targets))
     lines = [f"Floors: {met} of {len(floors)} met. Targets: {reached} of {len(targets)} reached."]
     for row, verdict in missed_floors(results):
-        state = "no figure" if verdict.ratio is None else f"× {_ratio(verdict.ratio.median)}"
         sign = "at least" if verdict.more_is_better else "at most"
-        lines.append(f"  MISSED {row.name}: {state}, {sign} {verdict.bound.limit:g} × {verdict.bound.against}")
+        lines.append(f"  MISSED {row.name}: {_reached(verdict)}, {sign} {_wanted(verdict)}")
     return "\n".join(lines)
+
+
+def _reached(verdict: Verdict) -> str:
+    if verdict.ratio is None:
+        return "no figure"
+    if verdict.bound.against is None:
+        return _number(verdict.ratio.median, verdict.quantity)
+    return f"× {_ratio(verdict.ratio.median)}"
+
+
+def _wanted(verdict: Verdict) -> str:
+    if verdict.bound.against is None:
+        return _number(verdict.bound.limit, verdict.quantity)
+    return f"{verdict.bound.limit:g} × {verdict.bound.against}"
 
 
 def as_json(results: Sequence[RowResult], facts: Mapping[str, Any], *, rounds: int, full: bool) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Every row, with its floors and targets: the one place where a bar is set.
+"""The rows of the sockets, with their floors and targets; those of the calls are in `_rpc_rows`.
 
 A floor is missed when the median ratio is on the wrong side of it, and the command then fails under ``--check``. A
 target is reported with how near the subject came; the row's note says what stands in the way.
@@ -8,19 +8,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ._scenario import Bound, Contestant, Row, Scenario, Transport
+from ._scenario import Bound, Row, Scenario, Transport, beside, contestant
 
 SIZES = {16: "16 B", 128: "128 B", 1024: "1 KiB", 65536: "64 KiB", 1 << 20: "1 MiB"}
 
 _PEERS = ("pyzmq", "pyomq", "zmq.asyncio", "zmq-anyio")
-
-
-def _is(library: str, scenario: Scenario, label: str | None = None) -> Contestant:
-    return Contestant(library=library, scenario=scenario, label=label or library)
-
-
-def _beside(scenario: Scenario, *libraries: str) -> tuple[Contestant, ...]:
-    return tuple(_is(library, scenario) for library in libraries)
 
 
 # --- PUSH→PULL --------------------------------------------------------------------------------------------------------
@@ -41,8 +33,8 @@ def _pipeline(transport: Transport, size: int) -> Row:
     return Row(
         name=f"push-pull-{transport}-{size}",
         title=f"PUSH→PULL {transport} {SIZES[size]}, one by one",
-        contestants=_beside(scenario, "trio_mq", "pyzmq"),
-        more=_beside(scenario, *_PEERS[1:]),
+        contestants=beside(scenario, "trio_mq", "pyzmq"),
+        more=beside(scenario, *_PEERS[1:]),
         floors=(Bound(against="pyzmq", limit=_PUSH_FLOORS[size]),) if carries else (),
         targets=(Bound(against="pyzmq", limit=_PUSH_TARGETS[size]),) if carries else (),
         note=_PUSH_NOTES[size] if carries else "",
@@ -53,7 +45,7 @@ def _pipeline(transport: Transport, size: int) -> Row:
 def _smallest_pipeline() -> Row:
     return replace(
         _pipeline("tcp", 16),
-        contestants=_beside(Scenario(pattern="push-pull"), "trio_mq", *_PEERS),
+        contestants=beside(Scenario(pattern="push-pull"), "trio_mq", *_PEERS),
         more=(),
         floors=(
             Bound(against="pyzmq", limit=1.0),
@@ -72,8 +64,11 @@ def _batches(transport: Transport, size: int) -> Row:
     return Row(
         name=f"batch-{transport}-{size}",
         title=f"PUSH→PULL {transport} {SIZES[size]}, send_many / receive_many (pyzmq one by one)",
-        contestants=(_is("trio_mq", replace(scenario, batch=True), "trio_mq in batches"), _is("pyzmq", scenario)),
-        more=(_is("trio_mq", scenario),),
+        contestants=(
+            contestant("trio_mq", replace(scenario, batch=True), "trio_mq in batches"),
+            contestant("pyzmq", scenario),
+        ),
+        more=(contestant("trio_mq", scenario),),
         floors=(Bound(against="pyzmq", limit=2.0),) if carries else (),
         targets=(Bound(against="pyzmq", limit=4.0),) if carries else (),
         short=carries,
@@ -88,10 +83,10 @@ _ROUND_TRIP = Scenario(pattern="req-rep")
 _REQ_REP = Row(
     name="req-rep-tcp-16",
     title="REQ-REP tcp 16 B, round trip p50",
-    contestants=_beside(_ROUND_TRIP, "trio_mq", "pyzmq", "bare trio", "zmq.asyncio", "pyomq"),
+    contestants=beside(_ROUND_TRIP, "trio_mq", "pyzmq", "bare trio", "zmq.asyncio", "pyomq"),
     more=(
-        _is("trio_mq", replace(_ROUND_TRIP, requests=True), "trio_mq request()"),
-        _is("zmq-anyio", _ROUND_TRIP),
+        contestant("trio_mq", replace(_ROUND_TRIP, requests=True), "trio_mq request()"),
+        contestant("zmq-anyio", _ROUND_TRIP),
     ),
     quantity="p50",
     floors=(
@@ -115,13 +110,14 @@ _SLOW_SECONDS = {"zmq.asyncio": {1: 0.75, 8: 0.1}, "zmq-anyio": {1: 1.15, 8: 0.2
 def _fan_out(subscribers: int) -> Row:
     scenario = Scenario(pattern="pub-sub", subscribers=subscribers)
     slow = tuple(
-        _is(library, replace(scenario, seconds=seconds[subscribers])) for library, seconds in _SLOW_SECONDS.items()
+        contestant(library, replace(scenario, seconds=seconds[subscribers]))
+        for library, seconds in _SLOW_SECONDS.items()
     )
     return Row(
         name=f"pub-sub-{subscribers}",
         title=f"PUB→SUB tcp 16 B, {subscribers} subscriber{'s' if subscribers > 1 else ''}, messages received in all",
-        contestants=_beside(scenario, "trio_mq", "pyzmq"),
-        more=(_is("pyomq", scenario), *slow),
+        contestants=beside(scenario, "trio_mq", "pyzmq"),
+        more=(contestant("pyomq", scenario), *slow),
         floors=(Bound(against="pyzmq", limit=0.6),),
         targets=(Bound(against="pyzmq", limit=1.0),),
         short=True,
@@ -138,8 +134,11 @@ def _subscriptions() -> Row:
     return Row(
         name="pub-sub-subscriptions",
         title="PUB→SUB tcp 16 B to 100,000 topics in turn, time a message takes with 100,000 subscriptions against 10",
-        contestants=(_is("trio_mq", many, "trio_mq, 100,000 topics"), _is("trio_mq", few, "trio_mq, 10 topics")),
-        more=(_is("pyzmq", many, "pyzmq, 100,000 topics"), _is("pyzmq", few, "pyzmq, 10 topics")),
+        contestants=(
+            contestant("trio_mq", many, "trio_mq, 100,000 topics"),
+            contestant("trio_mq", few, "trio_mq, 10 topics"),
+        ),
+        more=(contestant("pyzmq", many, "pyzmq, 100,000 topics"), contestant("pyzmq", few, "pyzmq, 10 topics")),
         quantity="time",
         targets=(Bound(against="trio_mq, 10 topics", limit=1.2),),
         short=True,
@@ -154,8 +153,11 @@ def _subscriptions_in_use() -> Row:
     return Row(
         name="pub-sub-subscriptions-10",
         title="PUB→SUB tcp 16 B to 10 topics in turn, time a message takes with 100,000 subscriptions against 10",
-        contestants=(_is("trio_mq", many, "trio_mq, 100,000 topics"), _is("trio_mq", few, "trio_mq, 10 topics")),
-        more=(_is("pyzmq", many, "pyzmq, 100,000 topics"), _is("pyzmq", few, "pyzmq, 10 topics")),
+        contestants=(
+            contestant("trio_mq", many, "trio_mq, 100,000 topics"),
+            contestant("trio_mq", few, "trio_mq, 10 topics"),
+        ),
+        more=(contestant("pyzmq", many, "pyzmq, 100,000 topics"), contestant("pyzmq", few, "pyzmq, 10 topics")),
         quantity="time",
         floors=(Bound(against="trio_mq, 10 topics", limit=1.2),),
         short=True,
@@ -171,11 +173,11 @@ def _crowd() -> Row:
     return Row(
         name="one-active-peer",
         title="PUSH→PULL tcp 16 B, one active peer among 2,000 against one alone",
-        contestants=(_is("trio_mq", crowd, "trio_mq, of 2,000"), _is("trio_mq", alone, "trio_mq, alone")),
+        contestants=(contestant("trio_mq", crowd, "trio_mq, of 2,000"), contestant("trio_mq", alone, "trio_mq, alone")),
         more=(
-            _is("trio_mq", replace(alone, idle_peers=99), "trio_mq, of 100"),
-            _is("pyzmq", crowd, "pyzmq, of 2,000"),
-            _is("pyzmq", alone, "pyzmq, alone"),
+            contestant("trio_mq", replace(alone, idle_peers=99), "trio_mq, of 100"),
+            contestant("pyzmq", crowd, "pyzmq, of 2,000"),
+            contestant("pyzmq", alone, "pyzmq, alone"),
         ),
         floors=(Bound(against="trio_mq, alone", limit=0.9),),
         short=True,

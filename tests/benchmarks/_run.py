@@ -6,11 +6,13 @@ does not. Within a chunk the loop is the library's own: a `for`, and one call to
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
 import select
 import statistics
+import sys
 import time
 from collections.abc import Iterator
 from functools import cached_property
@@ -79,6 +81,10 @@ class Run:
         self._ready = self._ended = self._sent = self._received = 0
         self._seconds = 0.0
         self._latencies: list[int] = []
+        self._calls: list[int] = []
+        self._opened = 0
+        self._memory_before = 0
+        self._memory: float | None = None
         self._cpu_before: float | None = None
         self._cpu: float | None = None
         self._began = 0.0
@@ -103,7 +109,7 @@ class Run:
             chunk = next(bodies)
             yield chunk
             self._sent += len(chunk)
-        if self.scenario.pattern == "pub-sub":
+        if self.scenario.publishes:
             return  # the farewells say that it is over, and `last` would match no topic
         chunk = [*next(bodies)[:-1], self.last]
         yield chunk
@@ -161,6 +167,44 @@ class Run:
         self.end(len(self._latencies))
         yield self.last
 
+    # --- calls --------------------------------------------------------------------------------------------------------
+
+    def warm_up(self) -> range:
+        """How many calls to make, one after the other, before the measured ones."""
+        return range(_WARM_UP)
+
+    def calls(self) -> Iterator[None]:
+        """The calls of one of the tasks or threads that are to call at the same time."""
+        clock, count = time.perf_counter, 0
+        self.begin()
+        until = self._began + self.scenario.seconds
+        while clock() < until:
+            yield
+            count += 1
+        self._calls.append(count)  # one atomic step: there may be threads
+
+    def calls_ended(self) -> None:
+        """All the tasks or threads are done."""
+        self.end(sum(self._calls))
+
+    def call_opened(self) -> None:
+        """One more call is open at this end. The first is for what is made once; the others are measured together."""
+        self._opened += 1
+        if self._opened == 1:
+            self._memory_before = _memory()
+        elif self._opened == 1 + self.scenario.in_flight:
+            self._memory = (_memory() - self._memory_before) / self.scenario.in_flight
+
+    def serving(self, endpoint: str) -> None:
+        """The server is bound, and there is no traffic yet."""
+        self.announce(endpoint)
+        self._start_cpu()
+
+    def wait_stop(self) -> None:
+        """Until the client has all it wants. Blocks the thread, so beside an event loop it needs one of its own."""
+        self._control.wait_line()
+        self._stop_cpu()
+
     # --- publishing ---------------------------------------------------------------------------------------------------
 
     @cached_property
@@ -206,6 +250,7 @@ class Run:
             "cpu": self._cpu,
             "p50": statistics.median(latencies) / 1e9 if latencies else None,
             "p99": latencies[len(latencies) * 99 // 100] / 1e9 if latencies else None,
+            "memory": self._memory,
         }
 
     def _start_cpu(self) -> None:
@@ -228,3 +273,15 @@ def _topics(count: int) -> list[bytes]:
 def _cpu_seconds() -> float:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
+
+
+def _memory() -> int:
+    """Bytes of this process that are in memory, with nothing in it that only waits to be collected."""
+    gc.collect()
+    try:
+        with open("/proc/self/statm", encoding="ascii") as fields:
+            return int(fields.read().split()[1]) * resource.getpagesize()
+    except FileNotFoundError:
+        # Elsewhere there is only the highest it ever was, which serves for a heap that grows. macOS counts bytes.
+        highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return highest if sys.platform == "darwin" else highest * 1024

@@ -9,9 +9,11 @@ import sys
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-Pattern: TypeAlias = Literal["push-pull", "req-rep", "pub-sub"]
+SocketPattern: TypeAlias = Literal["push-pull", "req-rep", "pub-sub"]
+CallPattern: TypeAlias = Literal["unary", "server-stream", "bidi", "open-calls", "broadcast"]
+Pattern: TypeAlias = SocketPattern | CallPattern
 Transport: TypeAlias = Literal["tcp", "ipc", "inproc"]
-Quantity: TypeAlias = Literal["rate", "p50", "time"]
+Quantity: TypeAlias = Literal["rate", "p50", "time", "memory"]
 
 MARK = 1000  # messages; the high-water mark of both ends, except of PUB and SUB, which have none
 
@@ -21,17 +23,21 @@ class Scenario:
     """One run.
 
     Attributes:
-        size: bytes of a message.
+        size: bytes of a message; of a call's payload.
         seconds: how long the sending end sends. The figure is the receiving end's, from its first message to its
             last, so a slow receiver behind a publisher without a mark is busy for longer.
         batch: `send_many` and `receive_many` instead of one by one.
         requests: `Req.request` and `Rep.requests` instead of send and receive.
-        subscribers: SUB sockets, all in one process.
+        subscribers: SUB sockets, or channels with a stream each, all in one process.
         subscriptions: topics of each subscriber, a power of ten; every message matches exactly one of them. None:
             the empty topic.
         published: to how many topics the publisher of such messages publishes in turn.
         idle_peers: further peers of the receiving end that are connected and silent.
         eager_reads: trio_mq's option of that name.
+        in_flight: calls under way at once on one channel, each in a task or thread of its own.
+        timeout, metadata: what every call is made with: seconds, and so many entries.
+        plain: the servicer has plain `def` methods.
+        interceptor: the end that has one, which does nothing.
         settings: what `hot_paths` changes inside trio_mq to see what it is worth: (module:NAME, value) pairs.
     """
 
@@ -46,12 +52,22 @@ class Scenario:
     published: int = 100_000
     idle_peers: int = 0
     eager_reads: bool = True
+    in_flight: int = 1
+    timeout: float | None = None
+    metadata: int = 0
+    plain: bool = False
+    interceptor: Literal["client", "server"] | None = None
     settings: tuple[tuple[str, float], ...] = ()
 
     @property
     def chunk(self) -> int:
         """How many messages are sent between two looks at the clock, and how many `send_many` gets at once."""
         return 256 if self.size <= 4096 else 16
+
+    @property
+    def publishes(self) -> bool:
+        """Whether nobody waits for those who receive, so that they may miss something."""
+        return self.pattern in ("pub-sub", "broadcast")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +79,24 @@ class Contestant:
     label: str
 
 
+def contestant(library: str, scenario: Scenario, label: str | None = None) -> Contestant:
+    """*library* under its own name, or under *label*."""
+    return Contestant(library=library, scenario=scenario, label=label or library)
+
+
+def beside(scenario: Scenario, *libraries: str) -> tuple[Contestant, ...]:
+    """All *libraries* in one scenario."""
+    return tuple(contestant(library, scenario) for library in libraries)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Bound:
-    """The ratio to contestant *against* that the subject must (floor) or wants to (target) reach."""
+    """The ratio to contestant *against* that the subject must (floor) or wants to (target) reach.
 
-    against: str
+    Against None, it is the subject's own figure that has to reach *limit*.
+    """
+
+    against: str | None
     limit: float
 
 
@@ -77,7 +106,7 @@ class Row:
 
     Attributes:
         quantity: what the ratio is of: messages a second (more is better; a bound says "at least"), or the median
-            round trip or the time a message takes (less is better; "at most").
+            round trip, the time a message takes or the bytes that a call takes (less is better; "at most").
         more: contestants that only the full set has.
         short: whether the row is in the short set.
         note: what stands between the subject and its targets; printed when one is missed.
@@ -97,7 +126,7 @@ class Row:
         labels = [contestant.label for contestant in self.contestants + self.more]
         if len(set(labels)) < len(labels):
             raise ValueError(f"row {self.name}: two contestants have the same label: {labels}")
-        known = {contestant.label for contestant in self.contestants[1:]}
+        known = {None, *(contestant.label for contestant in self.contestants[1:])}
         for bound in self.floors + self.targets:
             if bound.against not in known:
                 raise ValueError(f"row {self.name}: a bound is against {bound.against!r}, which every run must include")

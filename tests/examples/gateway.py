@@ -1,4 +1,4 @@
-"""A gateway between players and game servers, and the demo of this project.
+"""A gateway between players and game servers, the larger one of the examples that have no services.
 
     python -m tests.examples.gateway
 

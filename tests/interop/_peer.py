@@ -1,5 +1,7 @@
 """A peer process: sockets of pyzmq (or pyomq), driven over stdin and stdout by one JSON object a line.
 
+``drafts`` is a pyzmq that was built with libzmq's draft sockets (`tests.interop.build_drafts`).
+
 It never imports trio_mq, so what it says about a message is somebody else's judgement. Frames travel here as
 ``{"hex": ...}``, or as ``{"length": ..., "seed": ...}``: both sides make the same bytes from a seed, so 16 MiB need
 not go through JSON. What was received is told as ``{"hex": ...}`` or, when long, ``{"length": ..., "sha256": ...}``.
@@ -21,6 +23,8 @@ import time
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
+
+LIBZMQ = ("pyzmq", "drafts")
 
 SHORT = 1024
 """Frames up to this many bytes are told whole, longer ones by length and SHA-256."""
@@ -62,7 +66,7 @@ class Host:
 
     def __init__(self, library: str) -> None:
         self._name = library
-        self._zmq = importlib.import_module("zmq" if library == "pyzmq" else library)
+        self._zmq = importlib.import_module("zmq" if library in LIBZMQ else library)
         self._context = self._zmq.Context()
         self._sockets: dict[int, Any] = {}
         self._monitors: dict[int, Any] = {}
@@ -109,7 +113,7 @@ class Host:
         self._sockets[self._next] = socket
         for name, value in {"LINGER": 0, **options}.items():
             socket.setsockopt(getattr(self._zmq, name), option_value(value))
-        if self._name == "pyzmq":
+        if self._name in LIBZMQ:
             self._monitors[self._next], self._history[self._next] = socket.get_monitor_socket(), []
         return self._next
 
@@ -138,6 +142,27 @@ class Host:
                 time.sleep(0.002)
             else:
                 return
+
+    def do_send_to(self, socket: int, group: Json, body: Json, seconds: float) -> None:
+        """Send a message of a RADIO."""
+        target = self._sockets[socket]
+        if not target.poll(seconds * 1000, self._zmq.POLLOUT):
+            raise DeadlineError(f"no room to send within {seconds} s")
+        target.send(built(body), group=built(group).decode("utf-8"))
+
+    def do_receive_of(self, socket: int, seconds: float) -> list[Json] | None:
+        """The group and the body of a message that a DISH has, or None when none came in time."""
+        source = self._sockets[socket]
+        if not source.poll(seconds * 1000, self._zmq.POLLIN):
+            return None
+        frame = source.recv(self._zmq.NOBLOCK, copy=False)
+        return [told(frame.group.encode("utf-8")), told(frame.bytes)]
+
+    def do_join(self, socket: int, group: Json) -> None:
+        self._sockets[socket].join(built(group))
+
+    def do_leave(self, socket: int, group: Json) -> None:
+        self._sockets[socket].leave(built(group))
 
     def do_receive(self, socket: int, seconds: float) -> list[Json] | None:
         """One message, or None when none came in time."""
@@ -199,7 +224,7 @@ class Host:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--library", choices=("pyzmq", "pyomq"), default="pyzmq")
+    parser.add_argument("--library", choices=("pyzmq", "pyomq", "drafts"), default="pyzmq")
     Host(parser.parse_args().library).run()
     # Sockets may still hold messages for peers that are gone: leave without waiting for any of them.
     sys.stdout.flush()

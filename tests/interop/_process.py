@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,6 +24,9 @@ import trio
 
 from ._messages import Frame, Seen, from_json, to_json
 from ._peer import Json
+
+DRAFTS = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trio_mq" / "drafts"
+"""Where a pyzmq with libzmq's draft sockets is built, and looked for."""
 
 SCRIPT = Path(__file__).with_name("_peer.py")
 
@@ -52,7 +56,7 @@ class Peer:
         self.library = library
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the process
         self._process = subprocess.Popen(
-            [sys.executable, str(SCRIPT), "--library", library],
+            [interpreter(library), str(SCRIPT), "--library", library],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
@@ -189,6 +193,22 @@ class PeerSocket:
         frames = await self.peer.call("receive", socket=self._number, seconds=seconds)
         return None if frames is None else [from_json(frame) for frame in frames]
 
+    async def send_to(self, group: bytes, body: Frame) -> None:
+        """Send a message of a RADIO."""
+        await self.peer.call("send_to", socket=self._number, group=to_json(group), body=to_json(body), seconds=DEADLINE)
+
+    async def receive_of(self, seconds: float = DEADLINE) -> list[Seen]:
+        """The group and the body of the next message of a DISH."""
+        message = await self.peer.call("receive_of", socket=self._number, seconds=seconds)
+        assert message is not None, f"the {self.peer.library} {self.kind} received nothing within {seconds} s"
+        return [from_json(frame) for frame in message]
+
+    async def join(self, group: bytes) -> None:
+        await self.peer.call("join", socket=self._number, group=to_json(group))
+
+    async def leave(self, group: bytes) -> None:
+        await self.peer.call("leave", socket=self._number, group=to_json(group))
+
     async def subscribe(self, topic: bytes) -> None:
         if self.kind == "XSUB":
             await self.send([b"\x01" + topic])
@@ -257,14 +277,36 @@ class Pool:
             self._idle.pop().kill()
 
 
+def interpreter(library: str) -> str:
+    """The Python that has *library*, as `Peer` calls it; empty if a pyzmq with draft sockets was built nowhere."""
+    return drafts_python() if library == "drafts" else sys.executable
+
+
+@lru_cache(maxsize=1)
+def drafts_python() -> str:
+    """A Python whose pyzmq has draft sockets: this one, or what `tests.interop.build_drafts` has made."""
+    for python in (sys.executable, os.environ.get("TRIO_MQ_DRAFTS_PYTHON", ""), str(DRAFTS / "bin" / "python")):
+        if python and Path(python).exists():
+            asked = subprocess.run([python, "-c", "import zmq; assert zmq.DRAFT_API"], capture_output=True, check=False)
+            if not asked.returncode:
+                return python
+    return ""
+
+
 def missing(library: str) -> bool:
     """Whether *library*, as `Peer` calls it, is not installed here."""
+    if library == "drafts":
+        return not drafts_python()
     return importlib.util.find_spec({"pyzmq": "zmq"}.get(library, library)) is None
 
 
 def require(library: str) -> None:
-    """Skip visibly when *library* is not installed, or fail where TRIO_MQ_REQUIRE_PEERS says that it must be."""
+    """Skip visibly when *library* is not installed, or fail where TRIO_MQ_REQUIRE_PEERS says that it must be.
+
+    The drafts are never asked of anybody: they are built from sources that no package index has.
+    """
     if missing(library):
-        if os.environ.get("TRIO_MQ_REQUIRE_PEERS") == "1":
+        if library != "drafts" and os.environ.get("TRIO_MQ_REQUIRE_PEERS") == "1":
             pytest.fail(f"TRIO_MQ_REQUIRE_PEERS=1, but {library} is not installed")
-        pytest.skip(f"{library} is not installed: no real peer to judge us")
+        how = "; python -m tests.interop.build_drafts builds one" if library == "drafts" else ""
+        pytest.skip(f"{library} is not installed: no real peer to judge us{how}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from importlib.metadata import EntryPoint, EntryPoints
 
 import pytest
@@ -141,9 +142,14 @@ def test_an_installed_thing_that_is_no_transport_is_refused(asked: list[str]) ->
         transport_for(Endpoint("nonsense", "x"))
 
 
-@pytest.mark.parametrize("feature", ["curve", "pgm", "epgm", "udp", "grpc", "", "no such thing"])
+@pytest.mark.parametrize("feature", ["curve", "", "no such thing"])
 def test_what_this_version_does_not_have_is_false(feature: str) -> None:
     assert has(feature) is False
+
+
+def test_the_adapter_is_here_when_what_it_needs_is() -> None:
+    needed = ("trio_mq_grpc", "grpc")
+    assert has("grpc") is all(importlib.util.find_spec(name) is not None for name in needed)
 
 
 def test_has_asks_the_transport_whether_it_works_here() -> None:

@@ -43,6 +43,11 @@ DEFAULTS: Mapping[str, object] = {
     "receive_buffer": None,
     "accept_filter": (),
     "use_fd": None,
+    "multicast_rate": 40e6,
+    "multicast_recovery": 2.0,
+    "multicast_max_tpdu": 1500,
+    "multicast_hops": 1,
+    "multicast_loop": True,
     "eager_reads": True,
     "security": Null(),
     "authenticator": None,
@@ -61,9 +66,12 @@ DEFAULTS: Mapping[str, object] = {
     "invert_matching": False,
 }
 
-ALL = frozenset("PAIR PUB SUB REQ REP DEALER ROUTER PULL PUSH XPUB XSUB".split())
+ALL = frozenset("PAIR PUB SUB REQ REP DEALER ROUTER PULL PUSH XPUB XSUB RADIO DISH DGRAM".split())
 
 SPECIAL: Mapping[str, tuple[object, str]] = {
+    "multicast_rate": (1e6, "PUB SUB XPUB XSUB"),
+    "multicast_recovery": (1.0, "PUB SUB XPUB XSUB"),
+    "multicast_max_tpdu": (1400, "PUB SUB XPUB XSUB"),
     "conflate": (True, "DEALER PUSH PULL PUB SUB"),
     "routing_id": (b"me", "REQ DEALER ROUTER REP"),
     "probe_router": (True, "REQ DEALER ROUTER"),
@@ -76,7 +84,7 @@ SPECIAL: Mapping[str, tuple[object, str]] = {
     "xpub_manual": (True, "XPUB"),
     "xpub_welcome": (b"", "XPUB"),
     "invert_matching": (True, "PUB XPUB SUB XSUB"),
-    "overflow": ("block", "PUB XPUB ROUTER"),
+    "overflow": ("block", "PUB XPUB ROUTER RADIO"),
     "peer_events": (True, "PAIR DEALER ROUTER PULL"),
 }
 """What only some socket types have a use for: a value that is not the default, and the types."""
@@ -336,6 +344,7 @@ def test_all_other_fields_fit_every_socket_type(socket_type: str) -> None:
         if name not in SPECIAL
     }
     everything |= {"immediate": True, "ipv6": True, "eager_reads": False, "tcp_keepalive": True, "retry": False}
+    everything["multicast_loop"] = False
     everything |= {"properties": {"X-a": "b"}, "authenticator": ask, "accept_filter": ("127.0.0.0/8",)}
     everything |= {"security": Plain("me", "secret"), "linger": 1.0, "heartbeat_ttl": 7.0}
     options(**everything).check_for(socket_type)

@@ -9,7 +9,21 @@ from hypothesis import strategies as st
 from trio_mq import zmtp
 from trio_mq._errors import LocalProtocolError, RemoteProtocolError
 from trio_mq._message import Payload
-from trio_mq.zmtp import Cancel, Command, Error, Hello, Initiate, Ping, Pong, Ready, Subscribe, Unknown, Welcome
+from trio_mq.zmtp import (
+    Cancel,
+    Command,
+    Error,
+    Hello,
+    Initiate,
+    Join,
+    Leave,
+    Ping,
+    Pong,
+    Ready,
+    Subscribe,
+    Unknown,
+    Welcome,
+)
 
 DEALER = {"Socket-Type": b"DEALER", "Identity": b""}
 
@@ -21,7 +35,10 @@ VECTORS: list[tuple[Command, str]] = [
     (Ping(1.5), "04070450494e47000f"),
     (Pong(b"ctx"), "040804504f4e47637478"),
     (Error(b"400"), "040a054552524f5203343030"),
-    (Unknown(b"JOIN", b"Movies"), "040b044a4f494e4d6f76696573"),
+    (Join(b"Movies"), "040b044a4f494e4d6f76696573"),
+    (Leave(b"Movies"), "040c054c454156454d6f76696573"),
+    (Join(b""), "0405044a4f494e"),
+    (Unknown(b"LEAP", b"Movies"), "040b044c4541504d6f76696573"),
     (Hello(b"admin", b"secret"), "04130548454c4c4f0561646d696e06736563726574"),
     (Welcome(), "04080757454c434f4d45"),
     (
@@ -53,6 +70,21 @@ def test_commands_are_written_and_read_as_the_specification_has_them(command: Co
 def test_subscriptions_have_two_forms(subscribe: bool, topic: bytes, command: str, message: str) -> None:
     assert zmtp.encode_subscription(subscribe, topic).hex() == command
     assert zmtp.encode_subscription(subscribe, topic, legacy=True).hex() == message
+
+
+def test_a_membership_is_a_command_of_its_own() -> None:
+    assert zmtp.encode_membership(True, b"Movies").hex() == "040b044a4f494e4d6f76696573"
+    assert zmtp.encode_membership(False, b"Movies").hex() == "040c054c454156454d6f76696573"
+    assert zmtp.encode_membership(True, b"x" * 255)[:2].hex() == "0600"
+
+
+@pytest.mark.parametrize("group", [b"x" * 256, b"a\0b"], ids=repr)
+def test_a_group_that_is_none_is_neither_written_nor_read(group: bytes) -> None:
+    for name in (b"JOIN", b"LEAVE"):
+        with pytest.raises(LocalProtocolError, match="group"):
+            zmtp.encode_membership(name == b"JOIN", group)
+        with pytest.raises(RemoteProtocolError, match="group"):
+            zmtp.parse_command(bytes((len(name),)) + name + group)
 
 
 @pytest.mark.parametrize("size", [245, 246, 254, 255, 256, 70_000])

@@ -60,6 +60,7 @@ def test_the_major_version_decides_the_dialect(first: bytes, dialect: Dialect) -
         (b"POST /", "HTTP"),
         (b"HTTP/1.1 400", "HTTP"),
         (b"PRI * HTTP/2.0", "HTTP/2"),
+        (bytes.fromhex("000018 04 00 00000000 0004"), "HTTP/2 .as ordinary gRPC servers do"),
         (b"\x16\x03\x01\x02\x00\x01", "TLS"),
         (b"SSH-2.0-OpenSSH", "SSH"),
     ],

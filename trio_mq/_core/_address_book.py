@@ -80,9 +80,9 @@ def resolve(endpoint: str, options: Options, *, binding: bool, socket_type: str 
     """
     parsed = parse_endpoint(endpoint)
     transport = transport_for(parsed)
-    if socket_type is not None and transport.socket_types is not None and socket_type not in transport.socket_types:
-        fits = ", ".join(sorted(transport.socket_types))
-        raise EndpointError(endpoint, f"{parsed.scheme}:// carries {fits}, not {socket_type}")
+    refusal = "" if socket_type is None else transport.admits(socket_type, binding=binding)
+    if refusal:
+        raise EndpointError(endpoint, refusal)
     address = transport.parse(parsed, binding=binding)
     transport.check(address, options)
     return Target(endpoint, transport, address, options)
@@ -131,6 +131,11 @@ class AddressBook:
         return [bound for _, bound in self._bound]
 
     @property
+    def hosts(self) -> list[PartyHost]:
+        """What is bound over transports that carry messages themselves."""
+        return [bound for bound in self.bound if isinstance(bound, PartyHost)]
+
+    @property
     def dialled(self) -> list[Dialled]:
         return [session for _, session in self._dialled]
 
@@ -147,10 +152,13 @@ class AddressBook:
             if isinstance(transport, StreamTransport):
                 return self._serve(target.given, await transport.listen(target.address, target.options), target.options)
             assert isinstance(transport, MessageTransport)
-            return self._add(target.given, PartyHost(self._home, transport, target.address, target.options))
+            return self._host(target, transport)
         except OSError as exc:
             self._home.reporter.report(BindFailed(endpoint=target.given, error=exc))
             raise
+
+    def _host(self, target: Target, transport: MessageTransport) -> str:
+        return self._add(target.given, PartyHost(self._home, transport, target.address, target.options))
 
     async def adopt(self, prepared: PreparedListener, options: Options) -> str:
         """Serve what `listen` has bound."""
@@ -173,10 +181,12 @@ class AddressBook:
         """Start a session with *target*."""
         endpoint = str(target.address)
         self.last_endpoint = target.given
-        if self._home.socket_type in _ONE_CONNECTION_EACH and any(each.endpoint == endpoint for each in self.dialled):
+        if self._home.socket_type in _ONE_CONNECTION_EACH and self._is_connected(endpoint):
             return
         transport = target.transport
-        if isinstance(transport, StreamTransport):
+        if isinstance(transport, MessageTransport) and transport.symmetric:
+            self._host(target, transport)
+        elif isinstance(transport, StreamTransport):
             dialled = DialledSession(self._home, endpoint, target.options, transport, target.address)
             self._dialled.append((target.given, dialled))
             dialled.start(routing_id)
@@ -186,12 +196,21 @@ class AddressBook:
             self._dialled.append((target.given, party))
             party.start(transport, target.address, routing_id)
 
+    def _is_connected(self, endpoint: str) -> bool:
+        return any(each.endpoint == endpoint for each in [*self.dialled, *self._symmetric()])
+
+    def _symmetric(self) -> list[PartyHost]:
+        return [host for host in self.hosts if host.symmetric]
+
     def find_bound(self, endpoint: str) -> Bound:
         """What is bound at *endpoint*, given or resolved; raises `EndpointError`."""
         return _find(self._bound, endpoint, f"is not bound here; bound are {_listed(self.bound)}")
 
-    def find_dialled(self, endpoint: str) -> Dialled:
-        """The session connected to *endpoint*; raises `EndpointError`."""
+    def find_dialled(self, endpoint: str) -> Dialled | PartyHost:
+        """What is connected to *endpoint*; raises `EndpointError`."""
+        for given, bound in reversed(self._bound):
+            if endpoint in (given, bound.endpoint) and isinstance(bound, PartyHost) and bound.symmetric:
+                return bound
         return _find(self._dialled, endpoint, f"is not connected here; connected are {_listed(self.dialled)}")
 
     def remove(self, entry: Bound | Dialled) -> None:

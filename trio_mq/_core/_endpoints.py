@@ -95,11 +95,13 @@ class EndpointSocket(HomeSocket):
         """
         self._check_open()
         dialled = self._book.find_dialled(endpoint)
-        await self._let_go(dialled, [dialled], dialled.options)
+        sessions = list(dialled.sessions) if isinstance(dialled, PartyHost) else [dialled]
+        await self._let_go(dialled, sessions, dialled.options)
 
     async def _let_go(self, entry: Any, sessions: list[Any], options: Options) -> None:
         try:
-            await self._drain([s.pipe for s in sessions if s.pipe is not None], self._lingering(options))
+            hosts = [entry] if isinstance(entry, PartyHost) else []
+            await self._drain([s.pipe for s in sessions if s.pipe is not None], hosts, self._lingering(options))
         finally:
             self._book.remove(entry)
             if isinstance(entry, PartyHost):

@@ -26,11 +26,14 @@ from ..zmtp import (
     Connection,
     Expired,
     Heartbeat,
+    Join,
+    Leave,
     Ping,
     Pong,
     SendPing,
     Subscribe,
     encode_command,
+    encode_membership,
     encode_subscription,
     parse_command,
 )
@@ -77,6 +80,7 @@ class Engine:
         self._link = link
         self._decoder = connection.decoder
         self._legacy = connection.legacy_subscriptions
+        self._groups = connection.groups
         self.pipe = pipe
         self.heartbeat = heartbeat
         self.restarting = False
@@ -108,7 +112,10 @@ class Engine:
     # The connection, as the pipe's pattern sees it.
 
     def subscribe(self, topic: bytes, subscribe: bool) -> None:
-        self._writer.send_control(encode_subscription(subscribe, topic, self._legacy))
+        if self._groups:
+            self._writer.send_control(encode_membership(subscribe, topic))
+        else:
+            self._writer.send_control(encode_subscription(subscribe, topic, self._legacy))
 
     def restart(self) -> None:
         self.restarting = True
@@ -261,10 +268,14 @@ class Engine:
                 self.heartbeat.peer_ttl(ttl, trio.current_time())
                 self._host.timers.changed()
                 self._writer.send_control(encode_command(Pong(context)))
-            case Subscribe(topic):
+            case Subscribe(topic) if not self._groups:
                 self._host.pattern.subscription(self.pipe, topic, True)
-            case CancelSubscription(topic):
+            case CancelSubscription(topic) if not self._groups:
                 self._host.pattern.subscription(self.pipe, topic, False)
+            case Join(group) if self._groups:
+                self._host.pattern.subscription(self.pipe, group, True)
+            case Leave(group) if self._groups:
+                self._host.pattern.subscription(self.pipe, group, False)
             case _:
                 pass  # libzmq ignores what it does not know, and so must we (37/ZMTP)
 

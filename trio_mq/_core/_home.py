@@ -26,6 +26,7 @@ from .._patterns import Pattern, PipeFace
 from .._pipe import Connection, Pipe
 from ._address_book import AddressBook, Bindable, PreparedListener, Target, resolve
 from ._monitor import Reporter
+from ._party import PartyHost
 from ._reactor import Reactor
 from ._session import Session
 from ._timers import Timers
@@ -141,13 +142,15 @@ class HomeSocket(trio.abc.AsyncResource):
             return 0.0
         return options.linger
 
-    async def _drain(self, pipes: list[Pipe], seconds: float) -> None:
-        """Wait until the kernel has what is queued in *pipes*, at most so long."""
+    async def _drain(self, pipes: list[Pipe], hosts: list[PartyHost], seconds: float) -> None:
+        """Wait until the kernel has what is queued in *pipes* and *hosts* are done with it, at most so long."""
         if seconds <= 0.0:
             return
-        with trio.move_on_after(seconds):
+        with trio.move_on_after(seconds) as scope:
             while any(self._pipes[pipe].undelivered() for pipe in pipes if pipe in self._pipes):
                 await self._watchers.park()
+            for host in hosts:
+                await host.drain(scope.deadline)
 
     def _disturb(self, error: type[trio.ClosedResourceError], text: str) -> None:
         """Wake every waiting call with an error; subclasses add theirs."""

@@ -104,7 +104,7 @@ class LivingSocket(EndpointSocket):
         self._disturb(trio.ClosedResourceError, f"this {type(self).__name__} was closed")
 
     async def _linger(self) -> None:
-        await self._drain(list(self._pipes), self._lingering(self._options))
+        await self._drain(list(self._pipes), self._book.hosts, self._lingering(self._options))
 
     def _close_now(self) -> None:
         """The end: nothing waits any more. Sync, so that it cannot be interrupted; twice is as good as once."""

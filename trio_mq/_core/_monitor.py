@@ -14,6 +14,7 @@ from .._events import (
     AcceptFailed,
     BindFailed,
     Closed,
+    DataLost,
     DialFailed,
     Disconnected,
     Dropped,
@@ -107,6 +108,7 @@ class Reporter:
         self._channels: list[EventChannel] = []
         self._last: dict[object, Event] = {}
         self._drops: dict[tuple[Peer | None, str], int] = {}
+        self._losers: set[Peer] = set()
         self._telling = False
         self._ended = False
 
@@ -118,9 +120,10 @@ class Reporter:
         if isinstance(event, Disconnected) and peer is not None:
             # A peer that left for good is no longer somebody to replay; its endpoint's last event says it.
             self._last.pop((event.endpoint, peer.connection), None)
+            self._losers.discard(peer)
             self._last[event.endpoint, "left"] = event
             self._flush_drops([key for key in self._drops if key[0] == peer])
-        elif not isinstance(event, RequestUnanswered):
+        elif not isinstance(event, (DataLost, RequestUnanswered)):
             self._last[event.endpoint, 0 if peer is None else peer.connection] = event
         self._write_line(event)
         self._push(event)
@@ -138,6 +141,11 @@ class Reporter:
                 _log.info("%s: cannot connect to %s: %s", self._name, event.endpoint, error)
             case AcceptFailed(error=error) | BindFailed(error=error):
                 _log.warning("%s: %s: %s", self._name, event.endpoint, error)
+            case DataLost(peer=peer, count=count) if peer not in self._losers:
+                # Once: where too much is sent, a line for each loss would take what time there is.
+                self._losers.add(peer)
+                text = "%s: %d datagrams from %s are lost for good; what else it loses shows in statistics and events"
+                _log.warning(text, self._name, count, peer.address)
             case Closed(unsent=unsent, unsent_by_endpoint=places) if unsent:
                 where = ", ".join(f"{count} for {endpoint}" for endpoint, count in places.items())
                 _log.warning(

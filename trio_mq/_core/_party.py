@@ -1,19 +1,46 @@
-"""Sessions over transports that carry messages themselves (inproc): no link, no engine, no task."""
+"""Sessions over transports that carry messages themselves: no link, no engine.
+
+Over inproc two parties share their mailboxes and there is no task either; over multicast and UDP the transport empties
+and fills them, in tasks that it starts here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from .._events import Dialling, HandshakeFailed, Listening, Unbound
+import trio
+
+from .._events import Dialling, Event, HandshakeFailed, Listening, Unbound
 from .._mailbox import Mailbox, combined_mark, nothing
-from .._message import Peer
+from .._message import Payload, Peer
 from .._options import Options
 from .._pipe import Connection, Pipe
-from .._transports import Attachment, MessageTransport
+from .._transports import Attachment, MessageTransport, RemoteConnection
 from ._session import Home, Session, connection_numbers
+
+
+class EndpointOwner:
+    """A socket, as the transport of one of its endpoints sees it."""
+
+    def __init__(self, home: Home, options: Options) -> None:
+        self._home = home
+        self.options = options
+
+    @property
+    def socket_type(self) -> str:
+        return self._home.socket_type
+
+    def start(self, task: Callable[..., Awaitable[None]], *args: Any) -> trio.CancelScope:
+        return self._home.reactor.start(task, *args)
+
+    def report(self, event: Event) -> None:
+        self._home.reporter.report(event)
+
+    def drop(self, reason: str, count: int) -> None:
+        self._home.drop(None, reason, count)
 
 
 class PartySession(Session):
@@ -24,6 +51,7 @@ class PartySession(Session):
         self._lasting = lasting and not options.immediate
         self._routing_id = b""
         self._peer_options: Options | None = None
+        self._remote: RemoteConnection | None = None
         self.attachment: Attachment | None = None
 
     def start(self, transport: MessageTransport, address: Any, routing_id: bytes) -> None:
@@ -32,14 +60,20 @@ class PartySession(Session):
         if self._lasting:
             self.home.connected(self.open_pipe(routing_id=routing_id))
         self.home.reporter.report(Dialling(endpoint=self.endpoint))
-        self.attachment = transport.attach(address, lambda: self, binding=False)
+        owner = EndpointOwner(self.home, self.options)
+        self.attachment = transport.attach(address, lambda: self, binding=False, owner=owner)
+        self.attachment.start()
 
     def undelivered(self) -> int:
         # What a joined peer has not received yet is the peer's: in one process there is nothing to wait for.
-        return super().undelivered() if self.pipe is not None and self.pipe.connection is None else 0
+        joined = self._remote is None and self.pipe is not None and self.pipe.connection is not None
+        return 0 if joined else super().undelivered()
 
     def delivered(self, pipe: Pipe) -> Callable[[], bool]:
-        return lambda: not self.undelivered()
+        return (lambda: not self.undelivered()) if self._remote is None else super().delivered(pipe)
+
+    def figures(self) -> Any:
+        return None if self._remote is None else self._remote.figures()
 
     def change_marks(self, pipe: Pipe, options: Options) -> None:
         self.options = replace(self.options, send_hwm=options.send_hwm, receive_hwm=options.receive_hwm)
@@ -96,6 +130,31 @@ class PartySession(Session):
         pipe.connection = connection
         self._peer_options = options
 
+    def open(self, connection: RemoteConnection, peer: Peer) -> tuple[Mailbox, Mailbox]:
+        pipe = self.pipe or self.open_pipe(routing_id=self._routing_id)
+        pipe.peer = replace(peer, connection=next(connection_numbers))
+        pipe.connection = self._remote = connection
+        return pipe.inbound, pipe.outbound
+
+    def accept(self, messages: list[Payload]) -> list[Any]:
+        pipe = self.pipe
+        if pipe is None:
+            return []
+        accepted = self.home.pattern.accept(pipe, messages)
+        pipe.received_before += len(messages) - len(accepted)
+        return accepted
+
+    def drop(self, reason: str, count: int) -> None:
+        self.home.drop(self.pipe, reason, count)
+
+    def unsent(self, reason: str, count: int) -> None:
+        if self.pipe is not None:
+            self.pipe.sent_before -= count  # they have passed through the mailbox all the same
+        self.home.drop(self.pipe, reason, count)
+
+    def idle(self) -> None:
+        self.home.went_idle()
+
     def begin(self) -> None:
         assert self.pipe is not None
         self.welcome(self.pipe)
@@ -127,7 +186,8 @@ class PartySession(Session):
         self.state, self.last_error = "failed", error
         self.failures += 1
         if self.pipe is not None:
-            self._take_mailboxes_back()
+            if self.pipe.connection is not None:
+                self._take_mailboxes_back()
             self.pipe.connection = None
             self.drop_pipe(self.pipe, "disconnected")
         self.home.reporter.report(HandshakeFailed(endpoint=self.endpoint, error=error))
@@ -140,6 +200,11 @@ class PartySession(Session):
         assert pipe is not None
         self._peer_options = None
         self.home.revoke_turns()
+        if self._remote is not None:
+            # They are our own already; only whoever emptied and filled them is gone.
+            self._remote = None
+            pipe.inbound.on_room = pipe.outbound.on_item = pipe.outbound.on_full = nothing
+            return
         _, outbound = self.new_mailboxes()
         pipe.inbound.on_room = nothing
         pipe.take_outbound(outbound)
@@ -156,12 +221,15 @@ class PartyHost:
         self.sessions: dict[PartySession, None] = {}
         self.connections = self.failures = 0
         self.last_error: Exception | None = None
-        self._attachment = transport.attach(address, self._make_party, binding=True)
+        owner = EndpointOwner(home, options)
+        self._attachment = transport.attach(address, self._make_party, binding=True, owner=owner)
         self.endpoint = self._attachment.endpoint
+        self.symmetric: bool = transport.symmetric
 
     def start(self) -> None:
         """It is bound already; say so."""
         self._home.reporter.report(Listening(endpoint=self.endpoint))
+        self._attachment.start()
 
     def _make_party(self) -> PartySession:
         session = PartySession(self._home, self.endpoint, self.options, lasting=False)
@@ -174,6 +242,14 @@ class PartyHost:
             self.connections += session.connections
             self.failures += session.failures
             self.last_error = session.last_error or self.last_error
+
+    async def drain(self, deadline: float) -> None:
+        """Wait for what must outlive empty queues, at most until *deadline*. Cancelled: it is given up."""
+        await self._attachment.drain(deadline)
+
+    def figures(self) -> Any:
+        """What the transport counts of this endpoint, or None."""
+        return self._attachment.figures()
 
     def close(self) -> None:
         self._attachment.close()

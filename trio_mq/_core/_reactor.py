@@ -66,7 +66,9 @@ class Reactor:
                 await task(*args)
         except trio.Cancelled:
             raise
-        except BaseException as exc:  # noqa: BLE001  # kept in `crash`; `run` raises it as InternalError
+        except BaseException as exc:  # kept in `crash`; `run` raises it as InternalError
+            if all(isinstance(leaf, trio.Cancelled) for leaf in _leaves(exc)):
+                raise  # a task with a nursery of its own was cancelled
             self._crashed(exc)
         finally:
             self._scopes.discard(scope)

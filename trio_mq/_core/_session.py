@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from itertools import count
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import trio
 
@@ -120,6 +120,10 @@ class Session:
     def undelivered(self) -> int:
         """Messages that wait to be sent and have not reached the kernel."""
         return 0 if self.pipe is None else len(self.pipe.outbound)
+
+    def figures(self) -> Any:
+        """What the transport counts of this relationship, if it counts something; None otherwise."""
+        return None
 
     def delivered(self, pipe: Pipe) -> Callable[[], bool]:
         """A function that says whether everything queued now has reached the kernel."""

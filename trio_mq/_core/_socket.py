@@ -12,6 +12,7 @@ from .._options import CHANGEABLE, Options, checked_options
 from .._pipe import Pipe
 from ._life import LivingSocket
 from ._monitor import EventChannel
+from ._party import PartyHost
 from ._session import Session
 from ._statistics import EndpointStatistics, PeerStatistics, SocketStatistics, State, absent_peer, peer_statistics
 
@@ -114,7 +115,7 @@ class Socket(LivingSocket):
         )
 
     def _peer_statistics(self, pipe: Pipe, session: Session) -> PeerStatistics:
-        return peer_statistics(pipe, session.state, session.last_error, self._in_hand(pipe))
+        return peer_statistics(pipe, session.state, session.last_error, self._in_hand(pipe), session.figures())
 
 
 def _endpoint_statistics(entry: Any) -> EndpointStatistics:
@@ -128,4 +129,5 @@ def _endpoint_statistics(entry: Any) -> EndpointStatistics:
         connections=entry.connections + sum(session.connections for session in also),
         failures=entry.failures + sum(session.failures for session in also),
         last_error=entry.last_error,
+        multicast=entry.figures() if isinstance(entry, PartyHost) else None,
     )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from .._message import Peer, PeerJoined, PeerLeft, size_of
+from .._pgm import EndpointFigures, PublisherFigures, SubscriberFigures
 from .._pipe import Pipe
 
 State: TypeAlias = Literal["dialling", "handshaking", "ready", "waiting", "failed", "listening", "closed"]
@@ -26,7 +27,12 @@ class PeerStatistics:
         unread_messages, unread_bytes: what has arrived and was not received yet.
         sent, received: messages handed to the kernel (inproc: to the peer), and taken over from the peer, in all.
         dropped: messages dropped, by reason: ``'hwm' 'no-peer' 'unroutable' 'multipart' 'disconnected' 'late-reply'
-            'malformed' 'closed'``.
+            'malformed' 'closed'``, and over multicast ``'rate'`` (the queue was full because of the rate limit) and
+            ``'lost'`` (half a message, whose other half was lost); over ``udp`` ``'too-large'`` (for a datagram),
+            ``'unreachable'`` (the system would not send it there) and, on Linux, ``'overrun'`` (the kernel dropped them
+            because nobody read).
+        multicast: over ``pgm`` and ``epgm`` what a publisher has sent to its group (`PublisherFigures`), or what was
+            heard of this publisher (`SubscriberFigures`); None elsewhere.
     """
 
     endpoint: str
@@ -40,6 +46,7 @@ class PeerStatistics:
     sent: int
     received: int
     dropped: Mapping[str, int]
+    multicast: PublisherFigures | SubscriberFigures | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,7 @@ class EndpointStatistics:
         connections: connections made so far.
         failures: attempts, accepts and handshakes that failed, and connections that ended by an error, so far.
         last_error: the newest of those errors.
+        multicast: over ``pgm`` and ``epgm`` what its sockets were granted, and what was received and thrown away.
     """
 
     endpoint: str
@@ -61,6 +69,7 @@ class EndpointStatistics:
     connections: int
     failures: int
     last_error: Exception | None
+    multicast: EndpointFigures | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +93,9 @@ def absent_peer(endpoint: str, state: State, last_error: Exception | None) -> Pe
     return PeerStatistics(endpoint, Peer(endpoint), state, last_error, 0, 0, 0, 0, 0, 0, {})
 
 
-def peer_statistics(pipe: Pipe, state: State, last_error: Exception | None, in_hand: list[object]) -> PeerStatistics:
+def peer_statistics(
+    pipe: Pipe, state: State, last_error: Exception | None, in_hand: list[object], multicast: Any = None
+) -> PeerStatistics:
     """The figures of *pipe*; *in_hand* are messages of it that were taken but not received yet."""
     inbound, outbound = pipe.inbound, pipe.outbound
     unread = [*inbound.waiting(), *in_hand]
@@ -100,4 +111,5 @@ def peer_statistics(pipe: Pipe, state: State, last_error: Exception | None, in_h
         sent=pipe.sent_before + outbound.passed,
         received=pipe.received_before + inbound.passed + len(inbound),
         dropped=dict(pipe.drops),
+        multicast=multicast,
     )

@@ -32,7 +32,7 @@ class Distributor:
                 taken = box.put(wire)
             if not taken:
                 box.full = False
-                self._dropped(pipe, "hwm", 1)
+                self._dropped(pipe, box.full_reason, 1)
 
     def distribute_frame(self, message: bytes, pipes: Iterable[PipeFace]) -> None:
         """`distribute` for one frame, the hot path: where there is room and the reader is awake, append in place."""
@@ -46,6 +46,6 @@ class Distributor:
             if box.asleep or not box.deals or len(box.items) + box.held >= box.hwm:
                 if not box.put(item):
                     box.full = False
-                    self._dropped(pipe, "hwm", 1)
+                    self._dropped(pipe, box.full_reason, 1)
             else:
                 box.items.append(item)

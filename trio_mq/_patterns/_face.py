@@ -19,6 +19,7 @@ class Box(Protocol):
     asleep: bool
     encoded: bool
     full: bool
+    full_reason: str
     held: int
     hwm: int
     items: list[Any]

@@ -159,10 +159,13 @@ class Transport(ABC):
     Attributes:
         schemes: the schemes it answers to: ``("tcp",)``.
         socket_types: the ZMTP names of the socket types it can serve; None: all.
+        binding_types, connecting_types: those of them that may bind, that may connect; None: all.
     """
 
     schemes: tuple[str, ...]
     socket_types: frozenset[str] | None = None
+    binding_types: frozenset[str] | None = None
+    connecting_types: frozenset[str] | None = None
 
     def available(self) -> bool:
         """Whether it works on this machine; what `trio_mq.has` answers for its schemes."""
@@ -175,6 +178,17 @@ class Transport(ABC):
         Raises:
             EndpointError: it cannot be meant, or not for binding (connecting).
         """
+
+    def admits(self, socket_type: str, *, binding: bool) -> str:
+        """Why a socket of *socket_type* may not bind (connect) here; empty if it may."""
+        scheme = self.schemes[0]
+        if self.socket_types is not None and socket_type not in self.socket_types:
+            return f"{scheme}:// carries {', '.join(sorted(self.socket_types))}, not {socket_type}"
+        fits = self.binding_types if binding else self.connecting_types
+        if fits is not None and socket_type not in fits:
+            verb, other = ("bound", "connects") if binding else ("connected", "binds")
+            return f"{scheme}:// is {verb} by {', '.join(sorted(fits))}; a {socket_type} {other} there"
+        return ""
 
     def check(self, address: Any, options: Options) -> None:  # noqa: B027  # most transports have nothing to refuse
         """Called after `parse`, so that what can be refused is refused at the user's call. Pure as well.

@@ -20,7 +20,7 @@ from .._mailbox import Mailbox, combined_bytes, combined_mark, new_mailbox
 from .._message import Peer
 from .._options import Options
 from ..zmtp import accepts
-from ._attachment import Attachment, MessageTransport, Party
+from ._attachment import Attachment, MessageTransport, Owner, Party
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,9 @@ class InprocTransport(MessageTransport):
     def parse(self, endpoint: Endpoint, *, binding: bool) -> InprocAddress:
         return InprocAddress(endpoint.rest)
 
-    def attach(self, address: InprocAddress, make_party: Callable[[], Party], *, binding: bool) -> Attachment:
+    def attach(
+        self, address: InprocAddress, make_party: Callable[[], Party], *, binding: bool, owner: Owner
+    ) -> Attachment:
         names = _names_here()
         return Binding(names, address, make_party) if binding else Connecting(names, address, make_party())
 

@@ -63,8 +63,8 @@ def has(feature: str) -> bool:
     Anything this version does not know (yet) is False, so that a program can ask for what a later one brings.
     """
     if feature == "grpc":
-        # The adapter is a package of its own; asking for its spec does not import it.
-        return importlib.util.find_spec("trio_mq_grpc") is not None
+        # The adapter is installed with us, what it needs only with the extra; asking for a spec imports neither.
+        return all(importlib.util.find_spec(name) is not None for name in ("trio_mq_grpc", "grpc"))
     transport = _find(feature)
     return transport is not None and transport.available()
 

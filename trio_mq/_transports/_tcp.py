@@ -114,21 +114,22 @@ class TcpTransport(StreamTransport[TcpAddress]):
 def _parse_bind(endpoint: Endpoint) -> TcpAddress:
     if ";" in endpoint.rest:
         raise EndpointError(endpoint.text, "source;host:port is for connecting; bind takes interface:port")
-    return TcpAddress(endpoint, _parse_end(endpoint, endpoint.rest, wildcard=True))
+    return TcpAddress(endpoint, parse_host_port(endpoint, endpoint.rest, wildcard=True))
 
 
 def _parse_connect(endpoint: Endpoint) -> TcpAddress:
     source_text, separator, target_text = endpoint.rest.rpartition(";")
-    source = _parse_end(endpoint, source_text, wildcard=True) if separator else None
-    return TcpAddress(endpoint, _parse_end(endpoint, target_text, wildcard=False), source)
+    source = parse_host_port(endpoint, source_text, wildcard=True) if separator else None
+    return TcpAddress(endpoint, parse_host_port(endpoint, target_text, wildcard=False), source)
 
 
-def _parse_end(endpoint: Endpoint, text: str, *, wildcard: bool) -> HostPort:
+def parse_host_port(endpoint: Endpoint, text: str, *, wildcard: bool) -> HostPort:
+    """``host:port``; with *wildcard* both may be ``*``, and the port 0. Raises `EndpointError`."""
     # The last colon: an IPv6 address may stand without brackets, as libzmq lets it.
     host, separator, port = text.rpartition(":")
     if not separator:
-        raise EndpointError(endpoint.text, f"a port must follow {text!r}, as in tcp://127.0.0.1:5555")
-    return HostPort(_parse_host(endpoint, host, wildcard=wildcard), _parse_port(endpoint, port, wildcard=wildcard))
+        raise EndpointError(endpoint.text, f"a port must follow {text!r}, as in {endpoint.scheme}://127.0.0.1:5555")
+    return HostPort(parse_host(endpoint, host, wildcard=wildcard), _parse_port(endpoint, port, wildcard=wildcard))
 
 
 def _parse_port(endpoint: Endpoint, text: str, *, wildcard: bool) -> int:
@@ -145,7 +146,8 @@ def _parse_port(endpoint: Endpoint, text: str, *, wildcard: bool) -> int:
     return port
 
 
-def _parse_host(endpoint: Endpoint, text: str, *, wildcard: bool) -> str:
+def parse_host(endpoint: Endpoint, text: str, *, wildcard: bool) -> str:
+    """A host without brackets; with *wildcard* it may be ``*``. Raises `EndpointError`."""
     if text == "*":
         if not wildcard:
             raise EndpointError(endpoint.text, "* is for binding; to connect, name the host of the other end")

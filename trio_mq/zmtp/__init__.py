@@ -11,6 +11,8 @@ from ._commands import Command as Command
 from ._commands import Error as Error
 from ._commands import Hello as Hello
 from ._commands import Initiate as Initiate
+from ._commands import Join as Join
+from ._commands import Leave as Leave
 from ._commands import Ping as Ping
 from ._commands import Pong as Pong
 from ._commands import Ready as Ready
@@ -18,9 +20,13 @@ from ._commands import Subscribe as Subscribe
 from ._commands import Unknown as Unknown
 from ._commands import Welcome as Welcome
 from ._commands import encode_command as encode_command
+from ._commands import encode_membership as encode_membership
 from ._commands import encode_subscription as encode_subscription
 from ._commands import parse_command as parse_command
 from ._connection import Connection as Connection
+from ._datagrams import LARGEST_DATAGRAM as LARGEST_DATAGRAM
+from ._datagrams import encode_datagram as encode_datagram
+from ._datagrams import parse_datagram as parse_datagram
 from ._events import AuthenticationNeeded as AuthenticationNeeded
 from ._events import ConnectionEvent as ConnectionEvent
 from ._events import HandshakeDone as HandshakeDone

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from .._errors import LocalProtocolError, RemoteProtocolError
+from .._message import LONGEST_GROUP, is_group
 from ._frames import encode_command_frame, encode_message
 from ._metadata import encode_metadata, parse_metadata
 
@@ -72,6 +73,20 @@ class Cancel:
 
 
 @dataclass(frozen=True)
+class Join:
+    """RADIO-DISH: send messages of *group*."""
+
+    group: bytes
+
+
+@dataclass(frozen=True)
+class Leave:
+    """RADIO-DISH: send them no more."""
+
+    group: bytes
+
+
+@dataclass(frozen=True)
 class Ping:
     """Answer with *context*; if *ttl* is not 0, give up after so many seconds without a sign of life."""
 
@@ -94,7 +109,9 @@ class Unknown:
     data: bytes
 
 
-Command: TypeAlias = Ready | Error | Hello | Welcome | Initiate | Subscribe | Cancel | Ping | Pong | Unknown
+Command: TypeAlias = (
+    Ready | Error | Hello | Welcome | Initiate | Subscribe | Cancel | Join | Leave | Ping | Pong | Unknown
+)
 
 
 def encode_command(command: Command) -> bytes:
@@ -114,12 +131,21 @@ def encode_subscription(subscribe: bool, topic: bytes, legacy: bool = False) -> 
     return encode_command(Subscribe(topic) if subscribe else Cancel(topic))
 
 
+def encode_membership(joins: bool, group: bytes) -> bytes:
+    """The whole frame by which a DISH joins (or leaves) *group*. A command also to peers below 3.1, as libzmq's are."""
+    return encode_command(Join(group) if joins else Leave(group))
+
+
 def _say(command: Command) -> tuple[bytes, bytes]:
     match command:
         case Subscribe(topic):
             return b"SUBSCRIBE", topic
         case Cancel(topic):
             return b"CANCEL", topic
+        case Join(group):
+            return b"JOIN", _short_group(group)
+        case Leave(group):
+            return b"LEAVE", _short_group(group)
         case Ping(ttl, context):
             return b"PING", _tenths(ttl).to_bytes(2, "big") + _short_context(context)
         case Pong(context):
@@ -147,6 +173,12 @@ def _short_string(value: bytes) -> bytes:
     if len(value) > 255:
         raise LocalProtocolError(f"a string in a command has at most 255 bytes, not {len(value)}")
     return bytes((len(value),)) + value
+
+
+def _short_group(group: bytes) -> bytes:
+    if not is_group(group):
+        raise LocalProtocolError(f"a group has at most {LONGEST_GROUP} bytes, none of them zero, not {group!r}")
+    return group
 
 
 def _short_context(context: bytes) -> bytes:
@@ -208,6 +240,12 @@ def _parse_ping(data: bytes) -> Ping:
     return Ping(int.from_bytes(data[:2], "big") / 10, data[2 : 2 + LONGEST_CONTEXT])
 
 
+def _parse_group(data: bytes, command: str) -> bytes:
+    if not is_group(data):
+        raise RemoteProtocolError(f"a {command} command names {data!r}, which is no group (RFC 48)")
+    return data
+
+
 def _take_string(data: bytes, command: str) -> tuple[bytes, bytes]:
     """The string behind a length of one byte, and what follows it."""
     if not data or len(data) <= data[0]:
@@ -224,6 +262,8 @@ _PARSERS: Final[dict[bytes, Callable[[bytes], Command]]] = {
     b"WELCOME": _parse_welcome,
     b"SUBSCRIBE": Subscribe,
     b"CANCEL": Cancel,
+    b"JOIN": lambda data: Join(_parse_group(data, "JOIN")),
+    b"LEAVE": lambda data: Leave(_parse_group(data, "LEAVE")),
     b"PING": _parse_ping,
     b"PONG": lambda data: Pong(data[:LONGEST_CONTEXT]),
 }

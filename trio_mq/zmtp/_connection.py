@@ -145,6 +145,11 @@ class Connection:
         return self._version < (3, 1)
 
     @property
+    def groups(self) -> bool:
+        """Whether subscriptions are memberships of groups on this connection: JOIN and LEAVE (RADIO and DISH)."""
+        return self._socket_type in ("RADIO", "DISH")
+
+    @property
     def has_commands(self) -> bool:
         """Whether the peer knows commands (from 3.0)."""
         return self._version >= (3, 0)

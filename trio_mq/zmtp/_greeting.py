@@ -120,8 +120,13 @@ def parse_answer_2_0(data: bytes | bytearray) -> tuple[int, bytes, int] | None:
     return None if stop > len(data) else (data[_TYPE_AT], bytes(data[start:stop]), stop)
 
 
+_HTTP_2_SETTINGS = b"\x04" + bytes(5)  # behind its length: the frame's type, no flags, stream 0
+
+
 def _name_stranger(first: bytes) -> str:
     for prefix, name in _STRANGERS:
         if first.startswith(prefix):
             return f"{name}, not ZMTP (it began with {first!r})"
+    if first[3:9] == _HTTP_2_SETTINGS:
+        return f"HTTP/2 (as ordinary gRPC servers do), not ZMTP (it began with {first!r})"
     return f"ZMTP 1.0, or no ZMTP at all (it began with {first!r})"

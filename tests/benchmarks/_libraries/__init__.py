@@ -13,19 +13,26 @@ from typing import Any, Protocol, cast
 
 from .._run import Run
 
-# name → (module here, importable name, distribution)
+# name → (module here, what it has to import, distribution)
 _LIBRARIES = {
-    "trio_mq": ("_trio_mq", "trio_mq", "trio-mq"),
-    "pyzmq": ("_pyzmq", "zmq", "pyzmq"),
-    "pyomq": ("_pyomq", "pyomq", "pyomq"),
-    "zmq.asyncio": ("_zmq_asyncio", "zmq", "pyzmq"),
-    "zmq-anyio": ("_zmq_anyio", "zmq_anyio", "zmq-anyio"),
-    "bare trio": ("_bare_trio", "trio", "trio"),
+    "trio_mq": ("_trio_mq", ("trio_mq",), "trio-mq"),
+    "pyzmq": ("_pyzmq", ("zmq",), "pyzmq"),
+    "pyomq": ("_pyomq", ("pyomq",), "pyomq"),
+    "zmq.asyncio": ("_zmq_asyncio", ("zmq",), "pyzmq"),
+    "zmq-anyio": ("_zmq_anyio", ("zmq_anyio",), "zmq-anyio"),
+    "bare trio": ("_bare_trio", ("trio",), "trio"),
+    "trio_mq_grpc": ("_trio_mq_grpc", ("trio_mq_grpc", "grpc", "google.protobuf"), "trio-mq"),
+    "grpc.aio": ("_grpc_aio", ("grpc", "google.protobuf"), "grpcio"),
+    "grpcio threads": ("_grpc_threads", ("grpc", "google.protobuf"), "grpcio"),
+    "grpclib": ("_grpclib", ("grpclib", "google.protobuf"), "grpclib"),
 }
 
 
 class Library(Protocol):
-    """A role may be a function or a coroutine function; `launch` is what runs it. Absent roles cannot be compared."""
+    """A role may be a function or a coroutine function; `launch` is what runs it. Absent roles cannot be compared.
+
+    Messages have the roles up to `reply`, calls those from `serve` on, and both may publish and subscribe.
+    """
 
     def launch(self, role: Callable[[Run], Any], run: Run) -> None: ...
     def push(self, run: Run) -> Any: ...
@@ -35,6 +42,11 @@ class Library(Protocol):
     def reply(self, run: Run) -> Any: ...
     def publish(self, run: Run) -> Any: ...
     def subscribe(self, run: Run) -> Any: ...
+    def serve(self, run: Run) -> Any: ...
+    def unary(self, run: Run) -> Any: ...
+    def stream(self, run: Run) -> Any: ...
+    def bidi(self, run: Run) -> Any: ...
+    def open_calls(self, run: Run) -> Any: ...
 
 
 def load(name: str) -> Library:
@@ -45,13 +57,25 @@ def load(name: str) -> Library:
 
 def version(name: str) -> str | None:
     """What is installed; None when nothing is."""
-    _, importable, distribution = _LIBRARIES[name]
-    if util.find_spec(importable) is None:
+    _, _, distribution = _LIBRARIES[name]
+    if missing(name):
         return None
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return "source tree"
+
+
+def missing(name: str) -> list[str]:
+    """What would have to be importable for it, and is not."""
+    return [module for module in _LIBRARIES[name][1] if not _is_there(module)]
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return util.find_spec(module) is not None
+    except ModuleNotFoundError:  # not even the package that it would be in
+        return False
 
 
 def names() -> list[str]:

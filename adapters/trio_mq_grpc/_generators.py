@@ -1,0 +1,77 @@
+"""Driving iterators that belong to the user: request streams, streaming handlers, what interceptors return."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import trio
+
+_CHECKPOINT_EVERY = 64
+
+
+@contextmanager
+def reported(report: Callable[[Exception], object]) -> Iterator[None]:
+    """Pass what the user's code raises in the block to *report*; cancellation and Ctrl-C go on.
+
+    A nursery whose child fails while it is cancelled raises both, in one group, which is no `Exception`: the failure
+    is reported, and the cancellation goes on to the scope that it belongs to.
+    """
+    try:
+        yield
+    except Exception as exc:  # noqa: BLE001  # whatever it is, it is the user's, and who is told of it is theirs, too
+        report(exc)
+    except BaseExceptionGroup as group:
+        cancelled, failure = group.split(trio.Cancelled)
+        if not isinstance(failure, ExceptionGroup):
+            raise
+        report(failure)
+        if cancelled is not None:
+            raise cancelled from None
+
+
+async def drive(source: AsyncIterable[Any], take: Callable[[Any], Awaitable[bool]]) -> None:
+    """Pass each item of *source* to *take*, until it ends or *take* says False.
+
+    One task drives it from the first step to the last, and whatever is raised while *take* waits is thrown into a
+    generator that is suspended: a nursery or a cancel scope around its ``yield`` must see its own cancellation, which
+    would otherwise leave through us and take the whole program with it.
+    """
+    iterator = aiter(source)
+    throw: Callable[[BaseException], Awaitable[Any]] | None = getattr(iterator, "athrow", None)
+    try:
+        item = await anext(iterator)
+        while True:
+            try:
+                more = await take(item)
+            except BaseException as exc:
+                if throw is None:
+                    raise
+                item = await throw(exc)
+            else:
+                if not more:
+                    break
+                item = await anext(iterator)
+    except StopAsyncIteration:
+        pass
+    finally:
+        await _close(iterator)
+
+
+async def _close(iterator: AsyncIterator[Any]) -> None:
+    close = getattr(iterator, "aclose", None)
+    if close is not None:
+        await close()
+
+
+async def drive_any(source: AsyncIterable[Any] | Iterable[Any], take: Callable[[Any], Awaitable[bool]]) -> None:
+    """`drive`, for an ordinary iterable too, whose steps run on the event loop."""
+    if isinstance(source, AsyncIterable):
+        await drive(source, take)
+        return
+    for count, item in enumerate(source, 1):
+        if not await take(item):
+            break
+        if not count % _CHECKPOINT_EVERY:
+            await trio.lowlevel.checkpoint()

@@ -1,0 +1,59 @@
+"""What all calls of a server have in common."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Final
+
+import trio
+
+from ._interceptors import MessageInterceptor
+from ._options import ServerOptions
+from ._service import Services
+from ._wheel import Wheel
+from ._workers import Pool
+
+log: Final = logging.getLogger("trio_mq.grpc")
+
+
+class Home:
+    """The server, as its calls see it.
+
+    Attributes:
+        most_calls: how many may run at once; more are refused.
+        most_calls_of_peer: how many of one peer.
+        most_received: bytes a message may have.
+        encoding: how replies are compressed unless a handler says otherwise; "" for not at all.
+        watchers: what sees the messages of every call, first to last.
+        threads: for plain functions; not trio's own, or slow handlers would stop every other use of threads.
+        unlimited: no limit, where one has been kept already.
+        stopping: no new calls.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        options: ServerOptions,
+        *,
+        most_calls: int | None = None,
+        most_threads: int = 40,
+        encoding: str = "",
+        watchers: tuple[MessageInterceptor, ...] = (),
+    ) -> None:
+        self.services = services
+        self.options = options
+        self.pool = Pool()
+        self.wheel = Wheel()
+        self.most_calls = _or_infinite(most_calls)
+        self.most_calls_of_peer = _or_infinite(options.max_concurrent_streams)
+        self.most_received = _or_infinite(options.max_receive_message_length)
+        self.threads = trio.CapacityLimiter(most_threads)
+        self.encoding = encoding
+        self.watchers = watchers
+        self.stopping = False
+        self.unlimited = trio.CapacityLimiter(math.inf)
+
+
+def _or_infinite(limit: int | None) -> float:
+    return math.inf if limit is None else limit

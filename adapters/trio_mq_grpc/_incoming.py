@@ -1,0 +1,161 @@
+"""The messages of a call that came and were not taken yet, and the task that waits for the next."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import grpc
+import trio
+from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
+
+from ._blocks import MetadataTooLarge
+from ._compression import DecompressError, TooLarge, UnknownEncoding, decompress
+from ._flow import Assembly, ReceiveWindow
+from ._status import Status
+from ._wire import COMPRESSED, FRAG, Breach
+
+
+class Compressed(bytes):
+    """A message as it came, to be inflated by the task that takes it."""
+
+
+def inflated(message: bytes, encoding: str, limit: int | None) -> bytes:
+    """What the compressed *message* holds.
+
+    Raises:
+        TooLarge, UnknownEncoding, DecompressError: it cannot be had.
+    """
+    if not encoding:
+        raise DecompressError("a message is compressed, and the call does not say how")
+    return decompress(encoding, message, limit)
+
+
+def fault(exc: ValueError) -> Status:
+    """The status of a call whose peer has sent what *exc* complains of."""
+    if isinstance(exc, (TooLarge, MetadataTooLarge)):
+        return Status(grpc.StatusCode.RESOURCE_EXHAUSTED, f"Received {exc}")
+    if isinstance(exc, UnknownEncoding):
+        return Status(grpc.StatusCode.UNIMPLEMENTED, str(exc))
+    return Status(grpc.StatusCode.INTERNAL, str(exc))
+
+
+class Incoming:
+    """What one end of a call receives: a stream, or a single message that needs care.
+
+    Attributes:
+        ended: nothing follows what is here.
+        assembly: the message of which some pieces are here.
+    """
+
+    __slots__ = ("_first", "_limit", "_others", "_reader", "assembly", "ended", "window")
+
+    def __init__(self, window: int | None, limit: int | None) -> None:
+        self.window = ReceiveWindow(window)
+        self.ended = False
+        self.assembly: Assembly | None = None
+        self._limit = limit
+        # Most calls never have a second one waiting, and an empty deque is as large as all the rest of an open call's.
+        self._first: bytes | None = None
+        self._others: deque[bytes] | None = None
+        self._reader: Task | None = None
+
+    def __len__(self) -> int:
+        return (self._first is not None) + len(self._others or ())
+
+    def arrived(self, payload: bytes) -> None:
+        """A plain message has come, whole.
+
+        Raises:
+            Breach: without credit.
+            TooLarge: above the limit.
+        """
+        self._check(len(payload))
+        self.window.arrived(len(payload))
+        if self._first is None:
+            self._first = payload
+            if self._reader is not None:
+                self.wake()
+        else:
+            self._queue(payload)
+
+    def piece(self, flags: int, size: int | None, payload: bytes) -> None:
+        """A message or a piece of one has come; *size* is of the whole, with the first piece.
+
+        Raises:
+            Breach: without credit, or the pieces do not make what was announced.
+            TooLarge: the whole is above the limit.
+        """
+        if size is None and self.assembly is None:
+            self.arrived(Compressed(payload) if flags & COMPRESSED else payload)
+            return
+        if size is not None:
+            self._check(size)
+            self.window.arrived(size)
+            self.assembly = Assembly(size, compressed=bool(flags & COMPRESSED))
+        elif flags & COMPRESSED:
+            raise Breach("only the first piece of a message says that it is compressed")
+        assert self.assembly is not None
+        whole = self.assembly.add(payload, last=not flags & FRAG)
+        if whole is not None:
+            message = Compressed(whole) if self.assembly.compressed else whole
+            self.assembly = None
+            if self._first is None:
+                self._first = message
+                self.wake()
+            else:
+                self._queue(message)
+
+    def _queue(self, message: bytes) -> None:
+        if self._others is None:
+            self._others = deque()
+        self._others.append(message)
+
+    def _check(self, size: int) -> None:
+        if self._limit is not None and size > self._limit:
+            raise TooLarge(size, self._limit)
+
+    def end(self) -> None:
+        """Nothing more comes."""
+        self.ended = True
+        self.wake()
+
+    def restart(self, window: int | None) -> None:
+        """Begin again, with nothing received; whoever waits goes on waiting."""
+        self.window = ReceiveWindow(window)
+        self.assembly = None
+
+    def close(self) -> None:
+        """Nobody shall take anything any more."""
+        self._first = self._others = None
+        self.assembly = None
+        self.end()
+
+    def wake(self) -> None:
+        """Let the reader look again, if one waits."""
+        if self._reader is not None:
+            task, self._reader = self._reader, None
+            reschedule(task)
+
+    def take(self) -> tuple[bytes, int | None] | None:
+        """The next message and the credit that is due for it, if any is; None if there is no message."""
+        message = self._first
+        if message is None:
+            return None
+        self._first = self._others.popleft() if self._others else None
+        return message, self.window.taken(len(message))
+
+    async def wait(self) -> None:
+        """Wait until there may be a message, or the end.
+
+        Raises:
+            trio.BusyResourceError: another task waits.
+        """
+        if self._reader is not None:
+            raise trio.BusyResourceError("another task is reading from this call")
+        self._reader = current_task()
+
+        def abort(_: RaiseCancelT) -> Abort:
+            self._reader = None
+            return Abort.SUCCEEDED
+
+        await wait_task_rescheduled(abort)

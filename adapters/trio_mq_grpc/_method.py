@@ -1,0 +1,61 @@
+"""A method as a channel knows it: its path, its shape, how its messages are written, and its limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ._service_config import MethodConfig
+
+NO_LIMIT = 1 << 62
+
+
+class Method:
+    """One method of one channel.
+
+    Attributes:
+        path: ``/package.Service/Method``.
+        unary: one message each way.
+        unary_request, unary_reply: one message this way.
+        max_request, max_response: bytes a message may have.
+        retries: whether an attempt that failed may be followed by another.
+    """
+
+    __slots__ = (
+        "config", "deserialize", "max_request", "max_response", "path", "path_bytes", "retries", "serialize", "unary",
+        "unary_reply", "unary_request",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        path: str | bytes,
+        *,
+        unary_request: bool,
+        unary_reply: bool,
+        serialize: Callable[[Any], bytes] | None,
+        deserialize: Callable[[bytes], Any] | None,
+    ) -> None:
+        self.path_bytes = path if isinstance(path, bytes) else path.encode()
+        self.path = self.path_bytes.decode()
+        self.unary_request = unary_request
+        self.unary_reply = unary_reply
+        self.unary = unary_request and unary_reply
+        self.serialize = serialize
+        self.deserialize = deserialize
+        self.config: MethodConfig | None = None
+        self.max_request = NO_LIMIT
+        self.max_response = NO_LIMIT
+        self.retries = True
+
+    def with_path(self, path: str | bytes) -> Method:
+        """The same under another path, which an interceptor has put in its place."""
+        other = Method(
+            path,
+            unary_request=self.unary_request,
+            unary_reply=self.unary_reply,
+            serialize=self.serialize,
+            deserialize=self.deserialize,
+        )
+        other.max_request, other.max_response = self.max_request, self.max_response
+        other.retries = self.retries
+        return other

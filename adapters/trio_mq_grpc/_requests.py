@@ -1,0 +1,188 @@
+"""The requests of one RPC on their way: credit, numbers, pieces, compression, and what is kept for another attempt.
+
+An ordinary unary request needs none of it; `Rpc.open_on` sends that by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+import trio
+from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
+
+from ._compression import compress
+from ._flow import SendWindow
+from ._outbox import Frames, Outbox, Pieces
+from ._wire import CALL, COMPRESSED, DATA, END, FRAG, HEAD, MSG, SEQ_MASK, pack
+
+if TYPE_CHECKING:
+    from ._rpc import Rpc, Subchannel
+
+MOST_REPLAY: Final = 1 << 18
+"""Bytes of a stream that are kept to send it again; one that is longer is sent once."""
+
+
+class Requests:
+    """The sending half of an RPC.
+
+    Attributes:
+        half_closed: nothing follows.
+    """
+
+    __slots__ = (
+        "_call_id",
+        "_encoding",
+        "_fragment_size",
+        "_outbox",
+        "_replay",
+        "_replay_size",
+        "_rpc",
+        "_seq",
+        "_window",
+        "_writer",
+        "half_closed",
+    )
+
+    def __init__(self, rpc: Rpc) -> None:
+        self._rpc = rpc
+        self._call_id = 0
+        self._outbox: Outbox | None = None
+        self._window = SendWindow(0)
+        self._encoding = ""
+        self._fragment_size = 0
+        self._seq = 0
+        self._replay: list[bytes] | None = []
+        self._replay_size = 0
+        self._writer: Task | None = None
+        self.half_closed = False
+
+    @property
+    def replayable(self) -> bool:
+        """Whether all of them can be sent again."""
+        return self._replay is not None
+
+    def commit(self) -> None:
+        """They will not be sent again."""
+        self._replay = None
+
+    # --- an attempt -------------------------------------------------------------------------------------------------
+
+    def open(self, subchannel: Subchannel, call_id: int, head: bytes | None) -> None:
+        """Send the CALL, and what was sent in the attempt before this one."""
+        rpc, announcement = self._rpc, subchannel.announcement
+        self._call_id = call_id
+        self._outbox = subchannel.outbox
+        self._window = SendWindow(announcement.window)
+        self._encoding = rpc.encoding if rpc.encoding in announcement.encodings else ""
+        self._fragment_size = rpc.home.fragment_size if announcement.fragments else 1 << 62
+        self._seq = 0
+        opening = [rpc.method.path_bytes] if head is None else [rpc.method.path_bytes, head]
+        flags = 0 if head is None else HEAD
+        if rpc.request is not None:
+            self._message(rpc.request, CALL, flags, END, opening)
+            return
+        self._outbox.send(call_id, [b"", self._header(CALL, flags), *opening], opens=True)
+        for payload in self._replay or ():
+            self._message(payload, DATA)
+        if self.half_closed:
+            self._end()
+        self.wake()
+
+    def close(self) -> None:
+        """The attempt is over: nothing can be sent until there is another."""
+        self._outbox = None
+
+    # --- messages ---------------------------------------------------------------------------------------------------
+
+    def grant(self, total: int) -> None:
+        """The peer lets us send *total* bytes in all."""
+        if self._window.grant(total):
+            self.wake()
+
+    async def send(self, payload: bytes) -> bool:
+        """Send a message once there is a peer, and credit; False if the RPC has ended instead.
+
+        Raises:
+            trio.BusyResourceError: another task waits to send.
+        """
+        while self._rpc.status is None:
+            if self._outbox is not None and self._window.balance > 0:
+                self._keep(payload)
+                self._message(payload, DATA)
+                return True
+            if self._writer is not None:
+                raise trio.BusyResourceError("another task is writing to this call")
+            await self._park()
+        return False
+
+    def end(self) -> None:
+        """No more follow."""
+        self.half_closed = True
+        if self._outbox is not None and self._rpc.status is None:
+            self._end()
+
+    def _end(self) -> None:
+        assert self._outbox is not None
+        self._outbox.send(self._call_id, [b"", self._header(DATA, END)])
+
+    def _keep(self, payload: bytes) -> None:
+        if self._replay is not None:
+            self._replay.append(payload)
+            self._replay_size += len(payload)
+            if self._replay_size > MOST_REPLAY:
+                self._replay = None
+
+    def _message(
+        self, payload: bytes, kind: int, flags: int = 0, finish: int = 0, opening: list[bytes] | None = None
+    ) -> None:
+        assert self._outbox is not None
+        flags |= MSG
+        if self._encoding and payload and not self._rpc.skip_compression:
+            payload, flags = compress(self._encoding, payload), flags | COMPRESSED
+        self._window.charge(len(payload))
+        if len(payload) > self._fragment_size:
+            pieces = self._pieces(payload, kind, flags, finish, opening or [])
+            self._outbox.send_pieces(self._call_id, Pieces(len(payload), pieces), opens=kind == CALL)
+        else:
+            frames = [b"", self._header(kind, flags | finish), *(opening or ()), payload]
+            self._outbox.send(self._call_id, frames, opens=kind == CALL)
+
+    def _pieces(self, payload: bytes, kind: int, flags: int, finish: int, opening: list[bytes]) -> Iterator[Frames]:
+        """The units of one large message; the slices are made when they go, the numbers are taken now."""
+        size = self._fragment_size
+        starts = range(0, len(payload), size)
+        headers = []
+        for start in starts:
+            last = start + size >= len(payload)
+            headers.append(self._header(kind, flags | (finish if last else FRAG)))
+            kind, flags = DATA, flags & ~(HEAD | COMPRESSED)
+        view = memoryview(payload)
+        first = [*opening, len(payload).to_bytes(4, "big")]
+        return (
+            [b"", header, *(() if start else first), bytes(view[start : start + size])]
+            for header, start in zip(headers, starts, strict=True)
+        )
+
+    def _header(self, kind: int, flags: int) -> bytes:
+        seq = self._seq
+        self._seq = (seq + 1) & SEQ_MASK
+        return pack(kind, flags, seq, self._call_id)
+
+    # --- waiting ----------------------------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Let whoever waits to send look again."""
+        if self._writer is not None:
+            task, self._writer = self._writer, None
+            reschedule(task)
+
+    async def _park(self) -> None:
+        def abort(_: RaiseCancelT) -> Abort:
+            # The first act of an abort function is to forget the task: a second wake-up of it would end the program.
+            self._writer = None
+            self._rpc.await_cancelled()
+            return Abort.SUCCEEDED
+
+        self._writer = current_task()
+        await wait_task_rescheduled(abort)
