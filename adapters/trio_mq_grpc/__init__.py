@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import testing as testing
 from ._broadcast import BroadcastChannel as BroadcastChannel
 from ._broadcast import broadcast_channel as broadcast_channel
 from ._calls import CallEndedError as CallEndedError

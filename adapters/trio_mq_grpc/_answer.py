@@ -83,7 +83,7 @@ class Answer:
         self._seq = 0
         self._burst = CHECKPOINT_EVERY
         self._writer: Task | None = None
-        self.head_sent = False
+        self.head_sent: bool = False
 
     # --- what the handler says --------------------------------------------------------------------------------------
 

@@ -44,7 +44,14 @@ _NOT_ENTERED = "enter the channel first: async with insecure_channel(...) as cha
 
 
 class Channel(grpc.aio.Channel):
-    """Calls to one target, which may be several endpoints."""
+    """Calls to one target, which may be several endpoints; made by `insecure_channel` and `secure_channel`.
+
+    A call begins when the stub's method is called. Cancelling ``await call``, ``async for``, ``read`` or ``write``
+    cancels it, here and at the server; inside ``async with call:`` a cancelled ``read`` or ``write`` changes nothing,
+    and leaving that block cancels. What fails is a `grpc.aio.AioRpcError`, also a call that was cancelled by
+    ``call.cancel()``, by leaving the channel's block, or by whatever is cancelled around that. Calls begin in the order
+    in which they are made; what is promised of the order of messages is the order within one call.
+    """
 
     def __init__(
         self,
@@ -62,15 +69,15 @@ class Channel(grpc.aio.Channel):
             parsed.allow_call_credentials_on_plain or all(map(is_private, endpoints))
         )
         self._security = security_of(credentials)
-        self.interceptors = by_kind(interceptors)
-        self.wheel = Wheel()
-        self.window = parsed.window
-        self.fragment_size = parsed.fragment_size
-        self.user_agent = " ".join(filter(None, parsed.user_agent))
-        self.authority = parsed.authority
-        self.max_metadata = parsed.max_metadata_size
-        self.encoding = name_of(compression)
-        self.brokered = parsed.brokered
+        self.interceptors: dict[str, tuple[Any, ...]] = by_kind(interceptors)
+        self.wheel: Wheel = Wheel()
+        self.window: int = parsed.window
+        self.fragment_size: int = parsed.fragment_size
+        self.user_agent: str = " ".join(filter(None, parsed.user_agent))
+        self.authority: str = parsed.authority
+        self.max_metadata: int = parsed.max_metadata_size
+        self.encoding: str = name_of(compression)
+        self.brokered: bool = parsed.brokered
         ours = Announcement(0, parsed.window, parsed.max_receive_message_length, SUPPORTED, not parsed.brokered)
         self._subchannels = [
             Subchannel(
@@ -233,7 +240,7 @@ class Channel(grpc.aio.Channel):
         options = self._options
         config = options.service_config.method(method.path)
         method.config = config if config != MethodConfig() else None
-        method.retries = options.enable_retries
+        method.retries, method.retry_buffer = options.enable_retries, options.retry_buffer_size
         method.max_request = _smaller(options.max_send_message_length, config.max_request)
         method.max_response = _smaller(options.max_receive_message_length, config.max_response)
         return kind(self, method)
@@ -333,7 +340,8 @@ class Channel(grpc.aio.Channel):
         return True
 
     async def _retry_later(self, rpc: Rpc, pause: float) -> None:
-        await trio.sleep(pause)
+        with trio.move_on_after(pause):
+            await rpc.wait_ended(cancels=False)  # whoever ends meanwhile is not kept for as long as a server likes
         rpc.restart()
 
     # --- connections ------------------------------------------------------------------------------------------------
@@ -433,7 +441,20 @@ def insecure_channel(
     Args:
         target: ZeroMQ endpoints (``tcp://host:port``, ``ipc://path``, ``inproc://name``) or gRPC's names
             (``host:port``, ``unix:path``); several of them are balanced per call.
-        options: pairs of name and value, as in grpcio (`ChannelOptions` lists those that mean something here).
+        options: pairs of name and value, as in grpcio. Those that mean something here; others are passed over, with one
+            warning where that changes safety:
+
+            * bytes: ``grpc.max_receive_message_length`` (4 MiB), ``grpc.max_send_message_length`` (-1: no limit),
+              ``grpc.absolute_max_metadata_size`` and ``grpc.max_metadata_size`` (16 KiB),
+              ``grpc.per_rpc_retry_buffer_size`` (256 KiB), ``trio_mq_grpc.window`` (256 KiB),
+              ``trio_mq_grpc.fragment_size`` (1 MiB);
+            * milliseconds: ``grpc.keepalive_time_ms`` and ``grpc.keepalive_timeout_ms`` (20,000),
+              ``grpc.initial_reconnect_backoff_ms`` and ``grpc.min_reconnect_backoff_ms`` (100),
+              ``grpc.max_reconnect_backoff_ms`` (5,000);
+            * ``grpc.service_config`` (JSON), ``grpc.enable_retries`` (1), ``grpc.lb_policy_name`` ("pick_first" or
+              "round_robin"), ``grpc.primary_user_agent``, ``grpc.secondary_user_agent``, ``grpc.default_authority``;
+            * ``trio_mq_grpc.brokered`` (False): there is a proxy on the way; ``trio_mq_grpc.strict_reqrep`` (False):
+              the server is a REP; ``trio_mq_grpc.allow_call_credentials_on_plain`` (False): tokens may go over tcp.
         compression: of requests, where a call says nothing.
         interceptors: `grpc.aio` client interceptors, the first outermost.
 

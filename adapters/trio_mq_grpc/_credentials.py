@@ -66,7 +66,9 @@ class PlainServerCredentials(grpc.ServerCredentials):
         super().__init__(None)
         if not callable(authenticate) and not isinstance(authenticate, Mapping):
             raise TypeError(f"authenticate is an async function or a mapping, not {authenticate!r}")
-        self.authenticate = _by_password(authenticate) if isinstance(authenticate, Mapping) else authenticate
+        self.authenticate: Authenticate = (
+            _by_password(authenticate) if isinstance(authenticate, Mapping) else authenticate
+        )
 
 
 def security_of(credentials: grpc.ChannelCredentials | grpc.ServerCredentials | None) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class Crew(Generic[Item]):
         handle: Callable[[Item, Worker], Awaitable[Any]],
         interrupted: Callable[[Any], Awaitable[Any]],
     ) -> None:
-        self.busy = 0
+        self.busy: int = 0
         self._size = size
         self._receive = receive
         self._handle = handle

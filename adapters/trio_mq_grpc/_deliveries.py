@@ -99,7 +99,8 @@ class Delivery(ServedCall):
 
     def __init__(self, peer: Peer, path: bytes, head: Head, request: bytes, worker: Worker) -> None:
         super().__init__(peer, object(), 0, peer.prefix, path)
-        self.request = self.payload = request
+        self.request: bytes = request
+        self.payload: bytes = self.request
         self.head = head
         self.worker = worker
 

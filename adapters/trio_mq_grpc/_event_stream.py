@@ -108,8 +108,8 @@ class Feed:
 
     def __init__(self, intake: Intake) -> None:
         self.intake = intake
-        self.opened = trio.Event()
-        self.dropped = trio.Event()
+        self.opened: trio.Event = trio.Event()
+        self.dropped: trio.Event = trio.Event()
         self.error: Exception | None = None
 
     async def wait_opened(self) -> None:

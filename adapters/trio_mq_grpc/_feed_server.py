@@ -34,8 +34,8 @@ class FeedServer(ABC):
     def __init__(self, home: Home, deliverer: Deliverer, concurrency: int) -> None:
         self.home = home
         self.deliverer = deliverer
-        self.concurrency = check_concurrency(concurrency)
-        self.figures = deliverer.figures
+        self.concurrency: int = check_concurrency(concurrency)
+        self.figures: DeliveryStatistics = deliverer.figures
         self._leaving = trio.Event()
         self._ended = False
         self._idle = trio.Event()

@@ -35,7 +35,7 @@ class Outlet(ABC):
     socket: trio_mq.Pub | trio_mq.Radio
 
     def __init__(self) -> None:
-        self.epoch = secrets.randbits(32)
+        self.epoch: int = secrets.randbits(32)
         self._numbering = Numbering()
         self._burst = _BURST
 

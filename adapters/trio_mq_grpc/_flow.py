@@ -77,8 +77,9 @@ class Assembly:
     __slots__ = ("_missing", "_pieces", "compressed", "size")
 
     def __init__(self, size: int, *, compressed: bool) -> None:
-        self.size = self._missing = size
-        self.compressed = compressed
+        self.size: int = size
+        self._missing = self.size
+        self.compressed: bool = compressed
         self._pieces: list[bytes] = []
 
     def add(self, piece: bytes, *, last: bool) -> bytes | None:

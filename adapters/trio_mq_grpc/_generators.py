@@ -24,11 +24,21 @@ def reported(report: Callable[[Exception], object]) -> Iterator[None]:
         report(exc)
     except BaseExceptionGroup as group:
         cancelled, failure = group.split(trio.Cancelled)
-        if not isinstance(failure, ExceptionGroup):
+        if failure is None or failure.subgroup(KeyboardInterrupt):
             raise
-        report(failure)
+        report(failure if isinstance(failure, ExceptionGroup) else _as_exception(failure))
         if cancelled is not None:
             raise cancelled from None
+    except (trio.Cancelled, KeyboardInterrupt):
+        raise
+    except BaseException as exc:  # noqa: BLE001  # SystemExit, asyncio's Cancelled …: one call's code ends no other's channel
+        report(_as_exception(exc))
+
+
+def _as_exception(exc: BaseException) -> Exception:
+    error = RuntimeError(f"{type(exc).__name__}: {exc}")
+    error.__cause__ = exc
+    return error
 
 
 async def drive(source: AsyncIterable[Any], take: Callable[[Any], Awaitable[bool]]) -> None:

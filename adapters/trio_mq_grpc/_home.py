@@ -27,7 +27,6 @@ class Home:
         encoding: how replies are compressed unless a handler says otherwise; "" for not at all.
         watchers: what sees the messages of every call, first to last.
         threads: for plain functions; not trio's own, or slow handlers would stop every other use of threads.
-        unlimited: no limit, where one has been kept already.
         stopping: no new calls.
     """
 
@@ -43,16 +42,15 @@ class Home:
     ) -> None:
         self.services = services
         self.options = options
-        self.pool = Pool()
-        self.wheel = Wheel()
-        self.most_calls = _or_infinite(most_calls)
-        self.most_calls_of_peer = _or_infinite(options.max_concurrent_streams)
-        self.most_received = _or_infinite(options.max_receive_message_length)
-        self.threads = trio.CapacityLimiter(most_threads)
+        self.pool: Pool = Pool()
+        self.wheel: Wheel = Wheel()
+        self.most_calls: float = _or_infinite(most_calls)
+        self.most_calls_of_peer: float = _or_infinite(options.max_concurrent_streams)
+        self.most_received: float = _or_infinite(options.max_receive_message_length)
+        self.threads: trio.CapacityLimiter = trio.CapacityLimiter(most_threads)
         self.encoding = encoding
         self.watchers = watchers
         self.stopping = False
-        self.unlimited = trio.CapacityLimiter(math.inf)
 
 
 def _or_infinite(limit: int | None) -> float:

@@ -50,8 +50,8 @@ class Incoming:
     __slots__ = ("_first", "_limit", "_others", "_reader", "assembly", "ended", "window")
 
     def __init__(self, window: int | None, limit: int | None) -> None:
-        self.window = ReceiveWindow(window)
-        self.ended = False
+        self.window: ReceiveWindow = ReceiveWindow(window)
+        self.ended: bool = False
         self.assembly: Assembly | None = None
         self._limit = limit
         # Most calls never have a second one waiting, and an empty deque is as large as all the rest of an open call's.

@@ -19,11 +19,12 @@ class Method:
         unary_request, unary_reply: one message this way.
         max_request, max_response: bytes a message may have.
         retries: whether an attempt that failed may be followed by another.
+        retry_buffer: bytes of a stream that are kept for that; one that is longer is sent once.
     """
 
     __slots__ = (
-        "config", "deserialize", "max_request", "max_response", "path", "path_bytes", "retries", "serialize", "unary",
-        "unary_reply", "unary_request",
+        "config", "deserialize", "max_request", "max_response", "path", "path_bytes", "retries", "retry_buffer",
+        "serialize", "unary", "unary_reply", "unary_request",
     )  # fmt: skip
 
     def __init__(
@@ -35,17 +36,18 @@ class Method:
         serialize: Callable[[Any], bytes] | None,
         deserialize: Callable[[bytes], Any] | None,
     ) -> None:
-        self.path_bytes = path if isinstance(path, bytes) else path.encode()
-        self.path = self.path_bytes.decode()
-        self.unary_request = unary_request
-        self.unary_reply = unary_reply
-        self.unary = unary_request and unary_reply
-        self.serialize = serialize
-        self.deserialize = deserialize
+        self.path_bytes: bytes = path if isinstance(path, bytes) else path.encode()
+        self.path: str = self.path_bytes.decode()
+        self.unary_request: bool = unary_request
+        self.unary_reply: bool = unary_reply
+        self.unary: bool = unary_request and unary_reply
+        self.serialize: Callable[[Any], bytes] | None = serialize
+        self.deserialize: Callable[[bytes], Any] | None = deserialize
         self.config: MethodConfig | None = None
-        self.max_request = NO_LIMIT
-        self.max_response = NO_LIMIT
-        self.retries = True
+        self.max_request: int = NO_LIMIT
+        self.max_response: int = NO_LIMIT
+        self.retries: bool = True
+        self.retry_buffer: int = 1 << 18
 
     def with_path(self, path: str | bytes) -> Method:
         """The same under another path, which an interceptor has put in its place."""
@@ -57,5 +59,5 @@ class Method:
             deserialize=self.deserialize,
         )
         other.max_request, other.max_response = self.max_request, self.max_response
-        other.retries = self.retries
+        other.retries, other.retry_buffer = self.retries, self.retry_buffer
         return other

@@ -77,10 +77,10 @@ class Multicallable:
             rpc.entries = checked_metadata(metadata)
         config = method.config
         if config is not None:
-            timeout = config.timeout if timeout is None else min(timeout, config.timeout or timeout)
+            timeout = config.timeout if timeout is None else min(seconds(timeout), config.timeout or math.inf)
             wait_for_ready = config.wait_for_ready if wait_for_ready is None else wait_for_ready
         if timeout is not None:
-            rpc.deadline = trio.current_time() + timeout
+            rpc.deadline = trio.current_time() + seconds(timeout)
         if wait_for_ready:
             rpc.wait_for_ready = True
         encoding = channel.encoding if compression is None else name_of(compression)
@@ -151,11 +151,22 @@ class Multicallable:
             raise grpc.aio.UsageError("through a proxy a call needs a timeout: nobody would tell that it was lost")
 
 
+def seconds(timeout: Any) -> float:
+    """*timeout*, if it is a number of seconds.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(timeout, (int, float)) or math.isnan(timeout):
+        raise ValueError(f"timeout is a number of seconds, not {timeout!r}")
+    return timeout
+
+
 class UnaryUnaryMultiCallable(Multicallable, grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
     """Begins calls with one request and one response."""
 
-    kind = "unary_unary"
-    face = UnaryUnaryCall
+    kind: ClassVar[str] = "unary_unary"
+    face: ClassVar[Any] = UnaryUnaryCall
 
     def __call__(
         self,
@@ -176,8 +187,8 @@ class UnaryUnaryMultiCallable(Multicallable, grpc.aio.UnaryUnaryMultiCallable[An
 class UnaryStreamMultiCallable(Multicallable, grpc.aio.UnaryStreamMultiCallable[Any, Any]):
     """Begins calls with one request and many responses."""
 
-    kind = "unary_stream"
-    face = UnaryStreamCall
+    kind: ClassVar[str] = "unary_stream"
+    face: ClassVar[Any] = UnaryStreamCall
 
     def __call__(
         self,
@@ -198,8 +209,8 @@ class UnaryStreamMultiCallable(Multicallable, grpc.aio.UnaryStreamMultiCallable[
 class StreamUnaryMultiCallable(Multicallable, StreamUnaryMultiCallableBase):
     """Begins calls with many requests and one response."""
 
-    kind = "stream_unary"
-    face = StreamUnaryCall
+    kind: ClassVar[str] = "stream_unary"
+    face: ClassVar[Any] = StreamUnaryCall
 
     def __call__(
         self,
@@ -219,8 +230,8 @@ class StreamUnaryMultiCallable(Multicallable, StreamUnaryMultiCallableBase):
 class StreamStreamMultiCallable(Multicallable, StreamStreamMultiCallableBase):
     """Begins calls with many requests and many responses."""
 
-    kind = "stream_stream"
-    face = StreamStreamCall
+    kind: ClassVar[str] = "stream_stream"
+    face: ClassVar[Any] = StreamStreamCall
 
     def __call__(
         self,

@@ -24,9 +24,9 @@ class Pieces:
     __slots__ = ("_iterator", "left", "next")
 
     def __init__(self, size: int, pieces: Iterator[Frames]) -> None:
-        self.left = size
+        self.left: int = size
         self._iterator = pieces
-        self.next = next(pieces)
+        self.next: Frames = next(pieces)
 
     def advance(self) -> bool:
         """The next piece has gone; False when it was the last."""
@@ -62,8 +62,8 @@ class Outbox:
         self._control: OrderedDict[object, Frames] = OrderedDict()
         self._calls: OrderedDict[Hashable, deque[Item]] = OrderedDict()
         self._unopened: set[Hashable] = set()
-        self.blocked = False
-        self.waiting_bytes = 0
+        self.blocked: bool = False
+        self.waiting_bytes: int = 0
 
     def __repr__(self) -> str:
         return f"<Outbox: {len(self._control)} control, {len(self._calls)} calls waiting>"

@@ -22,7 +22,7 @@ from ._compression import SUPPORTED, UnknownEncoding
 from ._home import Home, log
 from ._incoming import fault
 from ._metadata import Metadatum, as_invocation_metadata
-from ._outbox import UNIT_COST, Frames, Outbox
+from ._outbox import Frames, Outbox
 from ._served import CANCELLED, LOST, PEER_LOST, UNARY_ONLY, ServedCall
 from ._service import CallDetails, Method
 from ._status import Status, code_number, status_of_exception
@@ -76,7 +76,7 @@ class Peer:
         calls: those that have not ended, by their key.
         running: calls whose handlers run, with those that were cancelled and have not ended yet.
         strict: it is a REQ: it gets exactly one message for each of its own.
-        held: what came while too much waited to be sent, to be looked at later; *held_bytes* of it;
+        held: what came while too much waited to be sent, to be looked at later;
             *releasing* while that happens.
         most_sent: bytes that a message to it may have.
         cut_above: larger messages to it do not simply go out: they are cut into *fragment_size*, or refused.
@@ -92,21 +92,22 @@ class Peer:
     ) -> None:
         self.home = home
         self.identity = identity
-        self.name = peer_name(identity.address or identity.endpoint)
-        self.user_id = identity.user_id
-        self.strict = identity.socket_type == "REQ"
-        self.announcement = LEVEL_0 if self.strict else read_announcement(identity.properties.get(PROPERTY))
+        self.name: str = peer_name(identity.address or identity.endpoint)
+        self.user_id: str | None = identity.user_id
+        self.strict: bool = identity.socket_type == "REQ"
+        self.announcement: Announcement = (
+            LEVEL_0 if self.strict else read_announcement(identity.properties.get(PROPERTY))
+        )
         self.prefix: Frames = [identity.routing_id, b""]
         self.calls: dict[Key, ServedCall] = {}
-        self.running = 0
-        self.last_call_id = 0
-        self.outbox = Outbox(send_nowait, lambda _: on_blocked(self))
-        self.most_sent = _least(home.options.max_send_message_length, self.announcement.max_message)
-        self.cut_above = min(self.most_sent, _cut_above(home) if self.announcement.fragments else math.inf)
+        self.running: int = 0
+        self.last_call_id: int = 0
+        self.outbox: Outbox = Outbox(send_nowait, lambda _: on_blocked(self))
+        self.most_sent: float = _least(home.options.max_send_message_length, self.announcement.max_message)
+        self.cut_above: float = min(self.most_sent, _cut_above(home) if self.announcement.fragments else math.inf)
         self.held: deque[Frames] = deque()
-        self.held_bytes = 0
         self.releasing = False
-        self.fragment_size = home.options.fragment_size
+        self.fragment_size: int = home.options.fragment_size
         self._drained = trio.lowlevel.ParkingLot()
         self._writers: set[Answer] = set()
         self._second = -math.inf
@@ -352,17 +353,6 @@ class Peer:
     def holding(self) -> bool:
         """Whether too much waits to be sent to it, so that nothing new is begun for it."""
         return self.outbox.waiting_bytes > self.home.options.output_limit or (bool(self.held) and not self.releasing)
-
-    def hold(self, frames: Frames) -> None:
-        """Keep a unit for later."""
-        self.held.append(frames)
-        self.held_bytes += UNIT_COST + sum(map(len, frames))
-
-    def release(self) -> Frames:
-        """The unit that was held first."""
-        frames = self.held.popleft()
-        self.held_bytes -= UNIT_COST + sum(map(len, frames))
-        return frames
 
     def lost(self) -> None:
         """The connection is over."""

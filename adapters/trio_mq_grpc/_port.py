@@ -27,8 +27,6 @@ _REFILL_BELOW = _SEND_MARK // 2
 _MOST_AT_ONCE = 128
 """Units that are looked at before the calls they begin get a chance to run, and to fill what waits for the peer."""
 _MOST_FRAMES = 64
-_MOST_HELD = 8
-"""Times the limit for answers that wait: so many bytes of a peer's units are kept, then it is disconnected."""
 _RECEIVE_MARK = 1 << 20
 """Bytes of one peer that may wait to be looked at."""
 
@@ -161,9 +159,11 @@ class Port:
             self._disconnect(peer, "it resets too many calls")
 
     def _hold(self, peer: Peer, frames: Frames) -> None:
-        peer.hold(frames)
-        if peer.held_bytes > _MOST_HELD * self._home.options.output_limit:
-            self._disconnect(peer, "it does not read what it asked for, and asks for more")
+        """Too much waits to be sent to *peer*: what was read of it already waits, too, and nothing more is read."""
+        if not peer.held:
+            assert self._router is not None
+            self._router.pause_peer(peer.identity.routing_id)
+        peer.held.append(frames)
 
     def _disconnect(self, peer: Peer, reason: str) -> None:
         assert self._nursery is not None
@@ -214,8 +214,10 @@ class Port:
             for _ in range(_MOST_AT_ONCE):
                 # What one unit does may disconnect the peer, or bring so many answers that the rest is held on.
                 if peer.held and not peer.holding:
-                    self._on_message(peer.release())
+                    self._on_message(peer.held.popleft())
             peer.releasing = False
+            if not peer.held and self.peers.get(peer.identity.routing_id) is peer:
+                router.resume_peer(peer.identity.routing_id)
             await trio.lowlevel.checkpoint()
 
 

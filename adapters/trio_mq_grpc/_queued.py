@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, Awaitable, Callable, Generator, Iterable
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, ClassVar, Final, Self, TypeVar
 
 import grpc
 import grpc.aio
@@ -86,7 +86,7 @@ class QueuedCall(UnaryUnaryCall[Request, Response]):
 class QueuedMultiCallable(UnaryUnaryMultiCallable):
     """Begins calls that end when they are queued."""
 
-    face = QueuedCall
+    face: ClassVar[Any] = QueuedCall
 
     def __call__(
         self,
@@ -167,8 +167,8 @@ class QueuingChannel(grpc.aio.Channel):
         *,
         interceptors: Iterable[grpc.aio.ClientInterceptor] | None,
     ) -> None:
-        self.interceptors = by_kind(tuple(interceptors or ()))
-        self.wheel = Wheel()
+        self.interceptors: dict[str, tuple[Any, ...]] = by_kind(tuple(interceptors or ()))
+        self.wheel: Wheel = Wheel()
         # Of what else RPCs ask their channel, nothing applies here.
         self.encoding = self.user_agent = self.authority = ""
         self.brokered = False

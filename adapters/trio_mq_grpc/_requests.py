@@ -6,7 +6,7 @@ An ordinary unary request needs none of it; `Rpc.open_on` sends that by itself.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import trio
 from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
@@ -18,9 +18,6 @@ from ._wire import CALL, COMPRESSED, DATA, END, FRAG, HEAD, MSG, SEQ_MASK, pack
 
 if TYPE_CHECKING:
     from ._rpc import Rpc, Subchannel
-
-MOST_REPLAY: Final = 1 << 18
-"""Bytes of a stream that are kept to send it again; one that is longer is sent once."""
 
 
 class Requests:
@@ -55,7 +52,7 @@ class Requests:
         self._replay: list[bytes] | None = []
         self._replay_size = 0
         self._writer: Task | None = None
-        self.half_closed = False
+        self.half_closed: bool = False
 
     @property
     def replayable(self) -> bool:
@@ -130,7 +127,7 @@ class Requests:
         if self._replay is not None:
             self._replay.append(payload)
             self._replay_size += len(payload)
-            if self._replay_size > MOST_REPLAY:
+            if self._replay_size > self._rpc.method.retry_buffer:
                 self._replay = None
 
     def _message(

@@ -116,20 +116,20 @@ class Rpc:
 
     # On the class, so that an ordinary unary call sets the few that differ and pays for no others.
     subchannel: Subchannel | None = None
-    call_id = 0
+    call_id: int = 0
     status: Status | None = None
     initial: tuple[Entry, ...] | None = None
     reply: bytes | None = None
     incoming: Incoming | None = None
     requests: Requests | None = None
     entries: tuple[Entry, ...] = ()
-    deadline = math.inf
-    inherited = math.inf
+    deadline: float = math.inf
+    inherited: float = math.inf
     wait_for_ready = False
     encoding = ""
     skip_compression = False
     scoped = False
-    attempts = 0
+    attempts: int = 0
     cause: BaseException | None = None
     callbacks: list[Callable[[], None]] | None = None
     feeder: trio.CancelScope | None = None
@@ -388,6 +388,8 @@ class Rpc:
         subchannel = self.subchannel
         if subchannel is not None:
             subchannel.calls.pop(self.call_id, None)
+            if self.requests is not None:
+                subchannel.outbox.forget(self.call_id)  # the server has ended it: it would drop what still goes out
         else:
             self.home.withdraw(self)
         if self._deadline_key:

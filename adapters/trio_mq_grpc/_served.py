@@ -85,9 +85,9 @@ class ServedCall:
     code: grpc.StatusCode | None = None
     details = ""
     trailers: tuple[Entry, ...] = ()
-    deadline = math.inf
+    deadline: float = math.inf
     callbacks: list[Callable[[], None]] | None = None
-    was_compressed = False
+    was_compressed: bool = False
     wants_reply = True
     """Whether what the handler returns goes anywhere."""
     odd_end = False
@@ -156,8 +156,12 @@ class ServedCall:
             rest = exc.split(trio.Cancelled)[1]
             if rest is None and self._is_cancelled_from_outside():
                 raise
-            if rest is not None and not isinstance(rest, Exception):
-                raise  # Ctrl-C and its like are not for us
+            if rest is not None and rest.subgroup(KeyboardInterrupt):
+                raise  # Ctrl-C is not for us
+            self.failed(exc)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as exc:  # noqa: BLE001  # SystemExit, asyncio's Cancelled …: no handler ends the others' server
             self.failed(exc)
         finally:
             self.peer.running -= 1

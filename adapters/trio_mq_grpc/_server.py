@@ -264,7 +264,7 @@ class Server(grpc.aio.Server):
         try:
             await port.serve(task_status=task_status)
         except (OSError, trio_mq.EndpointError) as exc:
-            # Names of inproc are bound, and interfaces of multicast looked up, only here. Who enters the server is told.
+            # Names of inproc are bound and interfaces of multicast looked up only here. Who enters is told.
             self._failure = RuntimeError(f"failed to serve {port}: {exc}")
             self._failure.__cause__ = exc
             task_status.started()
@@ -366,7 +366,18 @@ def server(
             number is that size itself. 40 otherwise.
         handlers: generic handlers to begin with.
         interceptors: `grpc.aio.ServerInterceptor`, first is outermost; and `MessageInterceptor`.
-        options: pairs of name and value, see `ServerOptions`.
+        options: pairs of name and value, as in grpcio. Those that mean something here; others are passed over, with one
+            warning where that changes safety:
+
+            * bytes: ``grpc.max_receive_message_length`` (4 MiB), ``grpc.max_send_message_length`` (-1: no limit),
+              ``grpc.absolute_max_metadata_size`` and ``grpc.max_metadata_size`` (16 KiB), ``trio_mq_grpc.window``
+              (256 KiB), ``trio_mq_grpc.fragment_size`` (1 MiB), ``trio_mq_grpc.output_limit`` (16 MiB of answers that
+              wait for one peer; beyond, nothing more is read of it);
+            * milliseconds: ``grpc.keepalive_time_ms`` and ``grpc.keepalive_timeout_ms`` (20,000),
+              ``trio_mq_grpc.max_timeout_ms`` (no limit): longer deadlines are shortened to it;
+            * ``grpc.max_concurrent_streams``: calls of one peer at once (no limit),
+              ``trio_mq_grpc.max_resets_per_second`` (1,000): a peer that cancels more is disconnected,
+              ``trio_mq_grpc.hide_error_details`` (False): callers are told that a handler failed, not how.
         maximum_concurrent_rpcs: calls beyond are refused with RESOURCE_EXHAUSTED. None: any number.
         compression: how replies are compressed unless a handler says otherwise.
 

@@ -63,15 +63,15 @@ class Method:
     )
 
     def __init__(self, path: str, handler: Any, compile_: Compile) -> None:
-        self.path = path
-        self.streams_requests = bool(handler.request_streaming)
-        self.streams_responses = bool(handler.response_streaming)
+        self.path: str = path
+        self.streams_requests: bool = bool(handler.request_streaming)
+        self.streams_responses: bool = bool(handler.response_streaming)
         self.deserialize: Callable[[bytes], Any] = handler.request_deserializer or _as_it_is
         self.serialize: Callable[[Any], Any] = handler.response_serializer or _as_it_is
         self.behaviour: Callable[..., Any] = behaviour_of(handler)
-        self.style = style_of(self.behaviour)
+        self.style: str = style_of(self.behaviour)
         self._compile = compile_
-        self.run = compile_(self)
+        self.run: Run = compile_(self)
 
     def change_style(self, style: str) -> None:
         """It turned out to be run in another way."""
@@ -148,8 +148,8 @@ class Services:
 
     def __init__(self, compile_: Compile, interceptors: Iterable[grpc.aio.ServerInterceptor] = ()) -> None:
         self.methods: dict[bytes, Method] = {}
-        self.interceptors = tuple(interceptors)
-        self.dynamic = bool(self.interceptors)
+        self.interceptors: tuple[grpc.aio.ServerInterceptor, ...] = tuple(interceptors)
+        self.dynamic: bool = bool(self.interceptors)
         self._compile = compile_
         self._registered: dict[str, Any] = {}
         self._generic: list[grpc.GenericRpcHandler] = []

@@ -77,7 +77,7 @@ def status_of_exception(exc: BaseException, *, hide_details: bool = False) -> St
     the type and the text, as in grpcio. *hide_details* keeps both from the caller, to whom they may tell too much.
     """
     exc = _only_leaf(exc)
-    if isinstance(exc, trio.Cancelled):
+    if isinstance(exc, trio.Cancelled) or type(exc).__name__ == "CancelledError":  # or asyncio's
         return Status(grpc.StatusCode.CANCELLED, "the handler was cancelled")
     if hide_details:
         return Status(grpc.StatusCode.UNKNOWN, "the handler failed")

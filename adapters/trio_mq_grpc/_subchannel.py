@@ -77,15 +77,15 @@ class Subchannel:
     ) -> None:
         epoch = 1 + secrets.randbelow(0xFFFFFFFE)  # 0 is a server's
         self.endpoint = endpoint
-        self.state = State.IDLE
+        self.state: State = State.IDLE
         self.error: Exception | str | None = None
         self.calls: dict[int, Rpc] = {}
-        self.outbox = Outbox(self._send_nowait, self._blocked)
-        self.announcement = LEVEL_0
-        self.going_away = False
+        self.outbox: Outbox = Outbox(self._send_nowait, self._blocked)
+        self.announcement: Announcement = LEVEL_0
+        self.going_away: bool = False
         self.cancels = cancels
         self.one_at_a_time = one_at_a_time
-        self.dropped = 0
+        self.dropped: int = 0
         self._watcher = watcher
         self._last_id = epoch << 32
         # Made here and entered in `run`, so that an endpoint that cannot be meant is an error of the caller's.
@@ -172,6 +172,10 @@ class Subchannel:
             self._on_goaway(frames)
         elif magic == MAGIC and kind == PING and not call_id:
             self._on_ping(value)
+        elif magic == MAGIC and kind == RESET and not call_id and self.one_at_a_time:
+            # A REP that could not read the call has no other id to give, and answers nothing else before.
+            for call in list(self.calls.values()):
+                call.on_reset(_unpack(frames[0])[2], frames)
         else:
             self.dropped += 1
 

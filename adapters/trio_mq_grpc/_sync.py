@@ -9,7 +9,6 @@ A thread cannot be cancelled. When its call ends before it, the status goes out 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -96,49 +95,34 @@ class SyncRequests(Requests):
         return message
 
 
-class _Errand:
-    """A function on its way through a thread, with a place in the server's limit that it keeps until it returns."""
+class _Place:
+    """A place in the server's limit of threads, from the start of a thread to its return, whoever still waits for it.
 
-    def __init__(self, home: Home, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    It has the face of a limiter, because `trio.to_thread.run_sync` tells its limiter of both, and nobody else.
+    """
+
+    def __init__(self, home: Home) -> None:
         self._home = home
-        self._token = trio.lowlevel.current_trio_token()
-        self._function = function
-        self._args = args
-        self._lock = threading.Lock()
-        self._finished = False
+        self._taken = False
         self._abandoned = False
 
-    def __call__(self) -> tuple[Any]:
-        try:
-            return (self._function(*self._args),)  # in a tuple, because trio refuses to return a coroutine
-        finally:
-            with self._lock:
-                self._finished = True
-            if self._abandoned:
-                self._report()
+    async def acquire_on_behalf_of(self, borrower: object) -> None:
+        """Wait for it; the thread starts then."""
+        await self._home.threads.acquire_on_behalf_of(borrower)
+        self._taken = True
 
-    def _report(self) -> None:
-        try:
-            self._token.run_sync_soon(self._over)
-        except trio.RunFinishedError:
-            pass  # nobody counts any more
-
-    def _over(self) -> None:
-        self.give_back()
-        self._home.pool.release()
-
-    def give_back(self) -> None:
-        """Its place is free."""
-        self._home.threads.release_on_behalf_of(self)
+    def release_on_behalf_of(self, borrower: object) -> None:
+        """The thread has returned."""
+        self._home.threads.release_on_behalf_of(borrower)
+        self._taken = False
+        if self._abandoned:
+            self._home.pool.release()
 
     def abandon(self) -> None:
-        """Nobody waits for it any more; until it returns it counts as a running call."""
-        with self._lock:
-            self._abandoned = not self._finished
-        if self._abandoned:
+        """Nobody waits for the thread any more, if there is one; until it returns it counts as a running call."""
+        if self._taken:
+            self._abandoned = True
             self._home.pool.hold()
-        else:
-            self.give_back()
 
 
 async def run_in_thread(home: Home, function: Callable[..., Any], *args: Any) -> Any:
@@ -146,16 +130,11 @@ async def run_in_thread(home: Home, function: Callable[..., Any], *args: Any) ->
 
     If cancelled, the thread is left to itself.
     """
-    errand = _Errand(home, function, args)
-    # Not by `limiter=`: from a cancellation one could not tell whether the thread was started.
-    await home.threads.acquire_on_behalf_of(errand)
+    place: Any = _Place(home)  # trio takes anything with these two methods; its type says CapacityLimiter
     try:
-        (result,) = await trio.to_thread.run_sync(errand, abandon_on_cancel=True, limiter=home.unlimited)
+        # In a tuple, because trio refuses to return a coroutine.
+        (result,) = await trio.to_thread.run_sync(lambda: (function(*args),), abandon_on_cancel=True, limiter=place)
     except trio.Cancelled:
-        errand.abandon()
+        place.abandon()
         raise
-    except BaseException:
-        errand.give_back()
-        raise
-    errand.give_back()
     return result

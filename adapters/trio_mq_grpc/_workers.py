@@ -44,9 +44,9 @@ class Worker:
     __slots__ = ("job", "scope", "task")
 
     def __init__(self, task: Task, job: Job) -> None:
-        self.task = task
-        self.job = job
-        self.scope = trio.CancelScope()
+        self.task: Task = task
+        self.job: Job = job
+        self.scope: trio.CancelScope = trio.CancelScope()
 
 
 class Pool:
@@ -57,7 +57,7 @@ class Pool:
     """
 
     def __init__(self) -> None:
-        self.busy = 0
+        self.busy: int = 0
         self._nursery: trio.Nursery | None = None
         self._parked: list[Worker] = []
         self._base = Context()

@@ -22,12 +22,8 @@ def cpu() -> float:
     return used.ru_utime + used.ru_stime
 
 
-# OpenPGM writes warnings to the standard output, too, whenever it likes; they must not end up within an answer.
-_answers = os.fdopen(os.dup(1), "w")
-
-
 def say(**what: Any) -> None:
-    print(json.dumps(what), file=_answers, flush=True)
+    print(json.dumps(what), flush=True)
 
 
 def zmq_end(role: str, endpoint: str, count: int, size: int) -> None:
@@ -78,7 +74,7 @@ def our_end(role: str, endpoint: str, count: int, size: int, *, limited: bool) -
     common: dict[str, Any] = {"multicast_rate": rate, "multicast_recovery": RECOVERY, "receive_buffer": BUFFER}
 
     async def pub() -> None:
-        options = trio_mq.Options(overflow="block", **common)
+        options = trio_mq.Options(send_hwm=None, **common)  # no mark on either side
         async with trio_mq.Pub(connect=endpoint, options=options) as socket:
             say(ready=True)
             await trio.to_thread.run_sync(sys.stdin.readline)
@@ -120,6 +116,8 @@ def as_json(figures: Any) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    # OpenPGM, too, writes to the standard output whenever it likes; that must not end up within an answer.
+    sys.stdout = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     library, role, endpoint, count, size = sys.argv[1:]
     if library == "zmq":

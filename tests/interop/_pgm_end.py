@@ -47,12 +47,8 @@ def as_json(figures: Any) -> dict[str, Any]:
     return asdict(figures)
 
 
-# OpenPGM writes warnings to the standard output, too, whenever it likes; they must not end up within an answer.
-_answers = os.fdopen(os.dup(1), "w")
-
-
 def say(**what: Any) -> None:
-    print(json.dumps(what), file=_answers, flush=True)
+    print(json.dumps(what), flush=True)
 
 
 # ---- libzmq
@@ -173,6 +169,8 @@ def pause(plan: Plan) -> None:
 
 
 if __name__ == "__main__":
+    # OpenPGM, too, writes to the standard output whenever it likes; that must not end up within an answer.
+    sys.stdout = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     library, role, endpoint, plan = sys.argv[1:]
     (our_end if library == "trio_mq" else zmq_end)(role, endpoint, json.loads(plan))

@@ -79,7 +79,7 @@ class End:
 
     def __init__(self, command: list[str]) -> None:
         # To a file, since nobody reads it meanwhile and a full pipe would stop the process.
-        self._errors = tempfile.TemporaryFile("w+")
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed with the process, by close()
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True, cwd=_ROOT
         )

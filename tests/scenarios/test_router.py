@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from trio_mq import Dealer, HostUnreachableError, Options, Req, Router
 from trio_mq.events import Disconnected, HandshakeFailed
@@ -236,3 +237,51 @@ async def test_a_disconnected_peer_is_told_to_go_and_only_that_one(endpoint: str
         with pytest.raises(HostUnreachableError):
             await router.send_multipart([b"goes", b"?"])
         await router.send_multipart([b"stays", b"!"])
+
+
+async def test_a_paused_peer_is_not_heard_and_slows_down_while_others_are(autojump_clock: MockClock) -> None:
+    options = Options(receive_hwm=4)
+    async with Router(bind="inproc://pause", options=options) as router:
+        mute = Dealer(connect="inproc://pause", options=Options(routing_id=b"mute", send_hwm=4))
+        heard = Dealer(connect="inproc://pause", options=Options(routing_id=b"heard", send_hwm=4))
+        async with mute, heard:
+            await router.wait_connected(2)
+            router.pause_peer(b"mute")
+            with trio.move_on_after(1) as waiting:
+                for number in range(100):
+                    await mute.send(b"%d" % number)
+            assert waiting.cancelled_caught
+            await heard.send(b"loud")
+            assert await router.receive_multipart() == [b"heard", b"loud"]
+            assert not router.can_receive()
+            router.resume_peer(b"mute")
+            assert [await router.receive_multipart() for _ in range(3)] == [[b"mute", b"%d" % n] for n in range(3)]
+
+
+async def test_whoever_waits_receives_when_a_peer_is_heard_again(autojump_clock: MockClock) -> None:
+    async with Router(bind="inproc://pause") as router:
+        async with Dealer(connect="inproc://pause", options=Options(routing_id=b"mute")) as mute:
+            await router.wait_connected()
+            router.pause_peer(b"mute")
+            await mute.send(b"kept")
+            async with trio.open_nursery() as nursery:
+
+                async def resume_later() -> None:
+                    await trio.sleep(1)
+                    router.resume_peer(b"mute")
+
+                nursery.start_soon(resume_later)
+                with trio.fail_after(5):
+                    assert await router.receive_multipart() == [b"mute", b"kept"]
+
+
+async def test_what_a_paused_peer_sent_is_heard_once_it_has_gone(autojump_clock: MockClock) -> None:
+    async with Router(bind="inproc://pause") as router:
+        async with Dealer(connect="inproc://pause", options=Options(routing_id=b"mute")) as mute:
+            await router.wait_connected()
+            router.pause_peer(b"mute")
+            await mute.send(b"last words")
+        with trio.fail_after(5):
+            assert await router.receive_multipart() == [b"mute", b"last words"]
+        with pytest.raises(HostUnreachableError):
+            router.pause_peer(b"mute")

@@ -269,6 +269,33 @@ def test_a_confirmed_number_that_does_not_come_is_asked_for_twice_in_short_order
     assert 0.2 <= waits[2] <= 0.27
 
 
+def test_a_source_that_repairs_slowly_is_asked_again_with_each_repair_that_comes() -> None:
+    ear = Ear()
+    ear.hear(spm(0, 0, -1))
+    ear.hear(data(60))
+    assert ear.naks(0.06) == [tuple(range(60))]
+    ear.hear(confirmation(*range(60)))
+    assert len(ear.naks(0.11)) == 1  # it took its time
+    ear.hear(confirmation(*range(60)))
+    for number in range(20):
+        ear.hear(data(number, repair=True))
+        assert ear.naks(0.0015) == [(number + 1,)]
+        ear.hear(confirmation(number + 1))
+
+
+def test_a_number_is_not_given_up_while_its_source_repairs_others() -> None:
+    ear = Ear()
+    ear.hear(spm(0, 0, -1))
+    ear.hear(data(200))
+    for number in range(199, 0, -1):
+        for sequences in ear.naks(0.3):
+            ear.hear(confirmation(*sequences))
+        ear.hear(data(number, repair=True))
+    assert ear.gaps == []
+    ear.hear(data(0, repair=True))
+    assert len(ear.messages) == 201
+
+
 def test_a_gap_of_a_thousand_is_asked_for_in_pieces() -> None:
     ear = Ear(window=5000)
     ear.hear(spm(0, 0, -1))

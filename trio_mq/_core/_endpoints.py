@@ -57,11 +57,14 @@ class EndpointSocket(HomeSocket):
         (as with libzmq), two on the others.
 
         Args:
-            endpoint: ``tcp://[source;]host:port``, ``ipc://path`` or ``inproc://name``.
+            endpoint: ``tcp://[source;]host:port``, ``ipc://path``, ``inproc://name``, or of multicast
+                (``epgm://interface;group:port``), where connecting is the same as binding.
             options: instead of the socket's, for this endpoint.
 
         Raises:
             EndpointError: it cannot be meant.
+            OSError: multicast alone opens its sockets at the call, and the system says no (`PermissionError`: ``pgm``
+                without its privilege).
         """
         self._connect(endpoint, options, b"")
 

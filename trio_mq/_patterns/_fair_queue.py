@@ -28,6 +28,12 @@ class FairQueue:
             pipe.readable = True
             self._active.append(pipe)
 
+    def deactivate(self, pipe: PipeFace) -> None:
+        """Hear *pipe* no more until it is activated again; what it has stays with it."""
+        if pipe.readable:
+            pipe.readable = False
+            self._active.remove(pipe)
+
     def take(self, limit: int) -> Batch:
         """Up to *limit* messages as strict round robin would give them; fewer when a pipe runs dry meanwhile."""
         active = self._active

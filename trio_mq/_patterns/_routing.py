@@ -48,6 +48,7 @@ class Router(Pattern):
         self._queue = FairQueue()
         self._pipes: dict[bytes, PipeFace] = {}
         self._ids: dict[PipeFace, bytes] = {}
+        self._paused: set[PipeFace] = set()
         self._next_id = first_id
         self.mandatory = mandatory
         self.handover = handover
@@ -103,6 +104,8 @@ class Router(Pattern):
         return self._pipes.get(routing_id)
 
     def detached(self, pipe: PipeFace) -> None:
+        if pipe in self._paused:
+            self.resume(pipe)  # what came before it left is heard, and that it left
         known = self._ids.pop(pipe, None)
         if known is not None and self._pipes.get(known) is pipe:
             del self._pipes[known]
@@ -120,7 +123,19 @@ class Router(Pattern):
         return message[1] if len(message) == 2 else message[1:]
 
     def readable(self, pipe: PipeFace) -> None:
-        self._queue.activate(pipe)
+        if pipe not in self._paused:
+            self._queue.activate(pipe)
+
+    def pause(self, pipe: PipeFace) -> None:
+        """Take nothing more of *pipe*; its mailbox fills up to the mark, and then nothing more is read."""
+        self._paused.add(pipe)
+        self._queue.deactivate(pipe)
+
+    def resume(self, pipe: PipeFace) -> None:
+        """Take what *pipe* has again."""
+        self._paused.discard(pipe)
+        if pipe.inbound.items:
+            self._queue.activate(pipe)
 
     def take(self, limit: int) -> Batch:
         return self._queue.take(limit)

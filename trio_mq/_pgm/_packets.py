@@ -115,6 +115,8 @@ def parse_packet(data: bytes) -> Packet | None:
     """
     if len(data) < HEADER_SIZE:
         raise PacketError("truncated")
+    if data[4] == ODATA and not data[5] and len(data) >= DATA_HEADER_SIZE:
+        return _parse_plain_data(data)
     first, second, kind, flags, check, gsi, size = HEADER.unpack_from(data)
     if check:
         if not _is_intact(data):
@@ -134,6 +136,16 @@ def parse_packet(data: bytes) -> Packet | None:
     if kind == NAK:
         return _parse_nak(data, flags, gsi, second, first, confirmed=False)
     return Spmr(gsi, second, first) if kind == SPMR else None
+
+
+def _parse_plain_data(data: bytes) -> Data:
+    """Nearly everything that comes: data for the first time, without options (`tests.benchmarks.multicast`)."""
+    sport, dport, _, _, check, gsi, size, sequence, trail = _DATA.unpack_from(data)
+    if not check or not _is_intact(data):
+        raise PacketError("checksum")
+    if len(data) - DATA_HEADER_SIZE != size:
+        raise PacketError("length")
+    return Data(gsi, sport, dport, sequence, trail, data[DATA_HEADER_SIZE:])
 
 
 def _parse_data(data: bytes, flags: int, blank: Data, size: int) -> Data:
@@ -223,13 +235,21 @@ def _parse_options(data: bytes, position: int) -> tuple[dict[int, bytes], int]:
 # ---- values to bytes
 
 
+def encode_data(gsi: bytes, ports: tuple[int, int], numbers: tuple[int, int], payload: bytes, *, repair: bool) -> bytes:
+    """The bytes of a `Data` packet; *ports* are the source's and the data's, *numbers* its own and the trail."""
+    size = len(payload)
+    header = _DATA.pack(*ports, RDATA if repair else ODATA, 0, 0, gsi, size, *numbers)
+    # The sum of a whole is the sum of its parts, and so nothing has to be put together twice.
+    body = int.from_bytes(payload, "big")
+    rest = (int.from_bytes(header, "big") + (body << 8 if size & 1 else body)) % 65535
+    return b"".join((header[:6], _SHORT.pack(65535 - rest), header[8:], payload))
+
+
 def encode_packet(packet: Packet) -> bytes:
     """The bytes of *packet*."""
     match packet:
         case Data(gsi, sport, dport, sequence, trail, payload, repair):
-            kind = RDATA if repair else ODATA
-            raw = bytearray(_DATA.pack(sport, dport, kind, 0, 0, gsi, len(payload), sequence, trail))
-            raw += payload
+            return encode_data(gsi, (sport, dport), (sequence, trail), payload, repair=repair)
         case Spm(gsi, sport, dport, sequence, trail, lead, path, fin):
             raw = bytearray(HEADER.pack(sport, dport, SPM, HAS_OPTIONS if fin else 0, 0, gsi, 0))
             raw += _SPM_NUMBERS.pack(sequence, trail, lead) + _AFI[len(path)] + path

@@ -16,7 +16,7 @@ import heapq
 from collections.abc import Callable, Iterable
 from enum import Enum
 from itertools import count
-from typing import Final
+from typing import Final, NamedTuple
 
 from ._packets import LONGEST_LIST
 
@@ -47,19 +47,25 @@ class _State(Enum):
     WAIT_DATA = "confirmed"
 
 
+class _Tries(NamedTuple):
+    """How often something was asked for without a confirmation, without its data, and without data of anything."""
+
+    unconfirmed: int = 0
+    unanswered: int = 0
+    in_vain: int = 0
+
+
 class _Cohort:
-    """Missing numbers that share a state, and how often they were asked for in vain."""
+    """Missing numbers that share a state, and how often they were asked for."""
 
-    __slots__ = ("deadline", "numbers", "state", "unanswered", "unconfirmed")
+    __slots__ = ("answers", "deadline", "numbers", "state", "tries")
 
-    def __init__(
-        self, numbers: set[int], state: _State, deadline: float, unconfirmed: int = 0, unanswered: int = 0
-    ) -> None:
+    def __init__(self, numbers: set[int], state: _State, deadline: float, tries: _Tries, answers: int = 0) -> None:
         self.numbers = numbers
         self.state = state
         self.deadline = deadline
-        self.unconfirmed = unconfirmed
-        self.unanswered = unanswered
+        self.tries = tries
+        self.answers = answers
 
 
 def _patience(times: int) -> float:
@@ -70,6 +76,9 @@ def _patience(times: int) -> float:
 class Requests:
     """The missing numbers of one source.
 
+    Attributes:
+        slow: its repairs took longer than we are patient, at least once.
+
     Args:
         uniform: a function like `random.uniform`.
     """
@@ -79,6 +88,8 @@ class Requests:
         self._cohort_of: dict[int, _Cohort] = {}
         self._queue: list[tuple[float, int, _Cohort]] = []
         self._tickets = count()
+        self._answers = 0
+        self.slow = False
 
     def __len__(self) -> int:
         return len(self._cohort_of)
@@ -94,7 +105,7 @@ class Requests:
         """The numbers from *first* to *last* are missing."""
         if first <= last:
             numbers = range(first, last + 1)
-            self._enter(_Cohort(set(numbers), _State.BACK_OFF, now + self._uniform(*BACK_OFF)))
+            self._enter(_Cohort(set(numbers), _State.BACK_OFF, now + self._uniform(*BACK_OFF), _Tries()))
 
     def found(self, number: int) -> bool:
         """*number* is missing no longer; True if it was."""
@@ -103,6 +114,19 @@ class Requests:
             return False
         cohort.numbers.discard(number)
         return True
+
+    def answered(self, number: int) -> bool:
+        """`found`, by data that came."""
+        found = self.found(number)
+        self._answers += found
+        return found
+
+    def nudge(self) -> int | None:
+        """A number to be asked for once more because a slow source sends one repair for each packet that reaches it."""
+        number = next(iter(self._cohort_of), None)
+        if number is None or self._cohort_of[number].state is not _State.WAIT_DATA:
+            return None
+        return number
 
     def forget(self, first: int, end: int) -> None:
         """The numbers from *first* up to *end*, without it, cannot be had any more."""
@@ -122,11 +146,11 @@ class Requests:
                 continue
             new = moved.get(old)
             if new is None:
-                new = moved[old] = _Cohort(set(), _State.WAIT_DATA, 0.0, old.unconfirmed, old.unanswered)
+                new = moved[old] = _Cohort(set(), _State.WAIT_DATA, 0.0, old.tries, self._answers)
             old.numbers.discard(number)
             new.numbers.add(number)
         for cohort in moved.values():
-            cohort.deadline = now + _patience(cohort.unanswered)
+            cohort.deadline = now + _patience(cohort.tries.unanswered)
             self._enter(cohort)
 
     def _enter(self, cohort: _Cohort) -> None:
@@ -148,35 +172,38 @@ class Requests:
 
     def due(self, now: float) -> list[list[int]]:
         """What is to be asked for now, ascending, as many lists as there are requests to be sent."""
-        asked: dict[tuple[int, int], list[int]] = {}
+        asked: dict[_Tries, list[int]] = {}
         while (deadline := self.deadline()) is not None and deadline <= now + TOGETHER:
             cohort = heapq.heappop(self._queue)[2]
             if cohort.state is _State.BACK_OFF:
-                asked.setdefault((cohort.unconfirmed, cohort.unanswered), []).extend(cohort.numbers)
+                asked.setdefault(cohort.tries, []).extend(cohort.numbers)
                 cohort.numbers = set()
             else:
                 self._was_in_vain(cohort, now)
         lists: list[list[int]] = []
-        for (unconfirmed, unanswered), numbers in asked.items():
+        for tries, numbers in asked.items():
             numbers.sort()
             for start in range(0, len(numbers), LONGEST_LIST):
                 if len(lists) == LISTS_AT_ONCE:
                     rest = set(numbers[start:])
-                    self._enter(_Cohort(rest, _State.BACK_OFF, now + PAUSE, unconfirmed, unanswered))
+                    self._enter(_Cohort(rest, _State.BACK_OFF, now + PAUSE, tries))
                     break
                 some = numbers[start : start + LONGEST_LIST]
                 lists.append(some)
-                until = now + _patience(unconfirmed)
-                self._enter(_Cohort(set(some), _State.WAIT_NCF, until, unconfirmed, unanswered))
+                self._enter(_Cohort(set(some), _State.WAIT_NCF, now + _patience(tries.unconfirmed), tries))
         return lists
 
     def _was_in_vain(self, cohort: _Cohort, now: float) -> None:
         """Neither a confirmation nor the data came in time: again, after a while, or never."""
+        unconfirmed, unanswered, in_vain = cohort.tries
         if cohort.state is _State.WAIT_NCF:
-            cohort.unconfirmed += 1
+            cohort.tries = _Tries(unconfirmed + 1, unanswered, in_vain)
         else:
-            cohort.unanswered += 1
-        if max(cohort.unconfirmed, cohort.unanswered) >= TRIES:
+            # As long as it repairs something it will come to this, too; a libzmq source may take its time.
+            silent = cohort.answers == self._answers
+            cohort.tries = _Tries(unconfirmed, unanswered + 1, in_vain + silent)
+            self.slow = True
+        if max(cohort.tries.unconfirmed, cohort.tries.in_vain) >= TRIES:
             for number in list(cohort.numbers):
                 self.found(number)
             return

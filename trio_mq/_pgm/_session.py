@@ -25,6 +25,9 @@ SPM_WANTED_WITHIN: Final = (0.005, 0.05)
 many receivers to be first."""
 SPM_WANTED_AGAIN: Final = (0.8, 1.2)
 
+NUDGE_PAUSE: Final = 0.001
+"""Seconds between requests that do nothing but keep a slow source going."""
+
 _FARTHEST: Final = 0x7FFFFFFF
 _NO_WINDOW: Final = (0, 0x80000000)  # RFC 3208, section 8.1: "no window information"
 
@@ -96,6 +99,8 @@ class Session:
         self._path = key.origin
         self._spm_sequence: int | None = None
         self._spm_wanted_at = now + uniform(*SPM_WANTED_WITHIN)
+        self._nudge_at = math.inf
+        self._nudged_at = -math.inf
         self._over_at = math.inf
         self._received = self._received_bytes = self._repaired = self._lost = self._duplicates = self._naks = 0
 
@@ -119,6 +124,8 @@ class Session:
         self._received += 1
         self._received_bytes += max(0, len(packet.payload) - 2)
         self._repaired += missed
+        if missed and window.requests.slow:
+            self._nudge_at = max(now, self._nudged_at + NUDGE_PAUSE)
         if self._spm_sequence is None and self._spm_wanted_at == math.inf and window.requests:
             self._spm_wanted_at = now + self._uniform(*SPM_WANTED_WITHIN)
         return None
@@ -161,12 +168,19 @@ class Session:
         out: list[Request] = []
         if now >= self._spm_wanted_at:
             out += self._ask_for_spm(now)
-        for numbers in self.window.requests.due(now):
-            sequences = tuple(number & MASK for number in numbers)
-            nak = Nak(self.key.gsi, self.key.sport, self._dport, sequences, self._path, self.group)
-            out.append(Request(encode_packet(nak), self._path, self.group))
-            self._naks += 1
+        out += [self._ask_for(numbers) for numbers in self.window.requests.due(now)]
+        if now >= self._nudge_at:
+            self._nudge_at, self._nudged_at = math.inf, now
+            number = self.window.requests.nudge()
+            if number is not None:
+                out.append(self._ask_for([number]))
         return out
+
+    def _ask_for(self, numbers: list[int]) -> Request:
+        sequences = tuple(number & MASK for number in numbers)
+        self._naks += 1
+        nak = Nak(self.key.gsi, self.key.sport, self._dport, sequences, self._path, self.group)
+        return Request(encode_packet(nak), self._path, self.group)
 
     def _ask_for_spm(self, now: float) -> list[Request]:
         # Asked once whatever happens, and again while there is something to be repaired.
@@ -177,7 +191,8 @@ class Session:
     def deadline(self) -> float:
         """When `advance`, or `over`, has something to say next."""
         asking = self.window.requests.deadline()
-        return min(self._spm_wanted_at, self._over_at, self.heard_at + SILENCE, math.inf if asking is None else asking)
+        others = min(self._spm_wanted_at, self._nudge_at, self._over_at, self.heard_at + SILENCE)
+        return others if asking is None else min(others, asking)
 
     def over(self, now: float) -> str | None:
         """Why it may be forgotten now, or None."""

@@ -16,7 +16,7 @@ from typing import Final
 
 from .._message import Payload
 from ._figures import PublisherFigures
-from ._packets import DATA_HEADER_SIZE, Data, Nak, Packet, Spm, Spmr, encode_packet
+from ._packets import DATA_HEADER_SIZE, Nak, Packet, Spm, Spmr, encode_data, encode_packet
 from ._rate import Bucket
 from ._sequence import MASK, unwrapped
 from ._stream import Packer
@@ -83,6 +83,8 @@ class Source:
 
     def __init__(self, settings: SourceSettings, now: float) -> None:
         self.settings = settings
+        self._ports = settings.sport, settings.dport
+        self._full_size = settings.largest + DATA_HEADER_SIZE + settings.overhead
         self.window = TransmitWindow(settings.first, settings.packets, settings.window_bytes)
         self._packer = Packer(settings.largest)
         depth = max(2.0 * (settings.largest + settings.overhead + DATA_HEADER_SIZE), settings.rate * 0.01)
@@ -93,9 +95,10 @@ class Source:
         self._repairs: dict[int, None] = {}
         self._repair_is_next = True
         self._spm_sequence = 0
-        self._beat = len(HEARTBEATS)
-        self._last_spm = self._last_data = self._last_beat = now
-        self._data_since_spm = False
+        self._beats = len(HEARTBEATS)
+        self._next_beat = math.inf
+        self._last_spm = self._last_data = now
+        self._spm_latest = self._due = now + AMBIENT
         self._fin = False
         self._sent = self._sent_bytes = self._repaired = self._naks = self._naks_outside = 0
         for _ in range(3):
@@ -157,10 +160,11 @@ class Source:
 
     def next(self, now: float) -> bytes | None:
         """The next datagram, to be sent at once; None if nothing may be, or is to be, sent at the time *now*."""
-        self._beat_if_due(now)
+        if now >= self._due:
+            self._beat(now)
         if self._control:
             return self._control.popleft()
-        return self._next_repair(now) or self._next_data(now)
+        return (self._next_repair(now) if self._repairs else None) or self._next_data(now)
 
     def next_control(self) -> bytes | None:
         """The next datagram that is not data, if there is one; for last words."""
@@ -198,25 +202,19 @@ class Source:
         payload = self._packer.next()
         self._sent += 1
         self._sent_bytes += len(payload) - 2
-        return self._charged(self._data_packet(self.window.append(payload), repair=False), now)
-
-    @property
-    def _full_size(self) -> int:
-        return self.settings.largest + DATA_HEADER_SIZE + self.settings.overhead
+        return self._charged(self._encoded(self.window.append(payload), payload, repair=False), now)
 
     def _data_packet(self, sequence: int, *, repair: bool) -> bytes:
-        settings = self.settings
-        trail = self.window.trail & MASK
-        payload = self.window[sequence]
-        return encode_packet(
-            Data(settings.gsi, settings.sport, settings.dport, sequence & MASK, trail, payload, repair)
-        )
+        return self._encoded(sequence, self.window[sequence], repair=repair)
+
+    def _encoded(self, sequence: int, payload: bytes, *, repair: bool) -> bytes:
+        numbers = sequence & MASK, self.window.trail & MASK
+        return encode_data(self.settings.gsi, self._ports, numbers, payload, repair=repair)
 
     def _charged(self, datagram: bytes, now: float) -> bytes:
         self._bucket.take(len(datagram) + self.settings.overhead)
-        self._last_data = self._last_beat = now
-        self._beat = 0
-        self._data_since_spm = True
+        self._last_data = now
+        self._restart_beats(now)
         return datagram
 
     def _send_spm(self, now: float) -> None:
@@ -226,26 +224,29 @@ class Source:
         self._control.append(encode_packet(spm))
         self._spm_sequence += 1
         self._last_spm = now
-        self._data_since_spm = False
+        self._spm_latest = now + AMBIENT
+        self._due = min(self._next_beat, self._spm_latest)
 
     # Time.
 
-    def _beat_if_due(self, now: float) -> None:
-        if now >= self._spm_due():
-            if self._beat < len(HEARTBEATS) and now >= self._last_beat + HEARTBEATS[self._beat]:
-                self._beat += 1
-                self._last_beat = now
-            self._send_spm(now)
+    def _restart_beats(self, now: float) -> None:
+        """Data was sent: tell soon how far it got, and not too late while more and more is sent."""
+        self._beats = 0
+        self._next_beat = now + HEARTBEATS[0]
+        self._spm_latest = self._last_spm + WHILE_SENDING
+        self._due = min(self._next_beat, self._spm_latest)
 
-    def _spm_due(self) -> float:
-        heartbeat = self._last_beat + HEARTBEATS[self._beat] if self._beat < len(HEARTBEATS) else math.inf
-        return min(heartbeat, self._last_spm + (WHILE_SENDING if self._data_since_spm else AMBIENT))
+    def _beat(self, now: float) -> None:
+        if now >= self._next_beat:
+            self._beats += 1
+            self._next_beat = now + HEARTBEATS[self._beats] if self._beats < len(HEARTBEATS) else math.inf
+        self._send_spm(now)
 
     def deadline(self, now: float) -> float:
         """When `next` may give something, if nothing is added or received before."""
         if self._control:
             return now
-        due = self._spm_due()
+        due = self._due
         if self._packer or self._repairs:
             due = min(due, self._bucket.ready_at(self._full_size, now))
         return due
@@ -258,7 +259,8 @@ class Source:
             self._fin = True
             for _ in range(3):
                 self._send_spm(now)
-            self._beat, self._last_beat = 0, now
+            self._beats, self._next_beat = 0, now + HEARTBEATS[0]
+            self._due = min(self._next_beat, self._spm_latest)
 
     def finished_at(self) -> float:
         """When a source that has no more data may go: receivers had time to ask for what they missed."""

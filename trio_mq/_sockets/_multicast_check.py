@@ -113,6 +113,7 @@ async def _exchange(
 ) -> MulticastReport:
     received = 0
     with trio.move_on_after(_WITHIN):
+        await trio.lowlevel.checkpoint()
         # The first ones may be gone before the kernel has joined the group.
         while not sub.statistics().peers:
             await pub.send(b"trio_mq self-test begins")
@@ -137,21 +138,29 @@ async def _exchange(
 
 async def _request_arrives(address: MulticastAddress, interface: Interface, pub: Pub) -> bool:
     """Whether *pub* hears what a receiver asks of it, as it would if it missed something."""
+    before = _datagrams(pub)
+    await trio.lowlevel.checkpoint()
+    if _ask(address, interface, pub):
+        with trio.move_on_after(1.0):
+            await trio.lowlevel.checkpoint()
+            while _datagrams(pub) == before:  # noqa: ASYNC110  # nobody tells of a datagram
+                await trio.sleep(0.01)
+    return _datagrams(pub) > before
+
+
+def _ask(address: MulticastAddress, interface: Interface, pub: Pub) -> bool:
+    """Ask *pub* for an SPM, which it gives to anybody; whether the kernel lets us."""
     figures = pub.statistics().peers[0].multicast
     assert isinstance(figures, PublisherFigures)
     gsi, _, sport = figures.session.partition(".")
+    request = encode_packet(Spmr(bytes.fromhex(gsi), int(sport), address.port))
     raw = address.endpoint.scheme == "pgm"
-    with open_sending(interface, pub.options, hops=1, loop=True, raw=raw) as asking:
-        request = encode_packet(Spmr(bytes.fromhex(gsi), int(sport), address.port))
-        before = _datagrams(pub)
-        try:
+    try:
+        with open_sending(interface, pub.options, hops=1, loop=True, raw=raw) as asking:
             asking.sendto(request, interface.sockaddr(interface.address, 0 if raw else address.port))
-        except OSError:
-            return False
-        with trio.move_on_after(1.0):
-            while _datagrams(pub) == before:  # noqa: ASYNC110  # nobody tells of a datagram
-                await trio.sleep(0.01)
-        return _datagrams(pub) > before
+    except OSError:
+        return False
+    return True
 
 
 def _datagrams(pub: Pub) -> int:

@@ -12,7 +12,7 @@ from .._core._sending import MultipartSendingSocket, SendingSocket
 from .._errors import HostUnreachableError
 from .._options import Options
 from .._patterns import Dealer as DealerPattern
-from .._patterns import Pattern
+from .._patterns import Pattern, PipeFace
 from .._patterns import Router as RouterPattern
 
 
@@ -97,6 +97,34 @@ class Router(MultipartSendingSocket, ReceivingSocket):
         if pipe is None:
             raise HostUnreachableError(routing_id)
         return pipe.outbound.size()
+
+    @enable_ki_protection
+    def pause_peer(self, routing_id: bytes) -> None:
+        """Receive nothing more from the peer with *routing_id* until `resume_peer`, or until it has gone.
+
+        What it sends waits up to the receive mark, then nothing more is read from its connection. Others are heard.
+
+        Raises:
+            HostUnreachableError: nobody has it.
+        """
+        self.pattern.pause(self._pipe_of(routing_id))
+
+    @enable_ki_protection
+    def resume_peer(self, routing_id: bytes) -> None:
+        """Receive from that peer again.
+
+        Raises:
+            HostUnreachableError: nobody has it.
+        """
+        self.pattern.resume(self._pipe_of(routing_id))
+        self._serve_receivers()
+
+    def _pipe_of(self, routing_id: bytes) -> PipeFace:
+        self._check_open()
+        pipe = self.pattern.pipe_of(routing_id)
+        if pipe is None:
+            raise HostUnreachableError(routing_id)
+        return pipe
 
     @enable_ki_protection
     async def wait_room(self, routing_id: bytes, below: int) -> None:

@@ -173,6 +173,7 @@ class Publisher(Attachment):
 
     async def _send(self) -> None:
         """The task: until the endpoint is closed."""
+        await trio.lowlevel.checkpoint()
         try:
             while not self._closed:
                 if self._pump():

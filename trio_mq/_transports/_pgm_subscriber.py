@@ -26,15 +26,15 @@ from ._multicast_address import MulticastAddress
 from ._multicast_interfaces import find_interface
 from ._multicast_sockets import granted, open_hearing, open_sending
 from ._pgm_alarm import Alarm
+from ._pgm_backlog import Backlog
 from ._pgm_publisher import UNLIMITED_WINDOW, window_packets
-from ._pgm_upstream import without_header
 from ._socket_link import close_socket
 
 BATCH: Final = 64
 """Datagrams between two looks at anything else."""
 
-LARGEST: Final = 65535
-"""Bytes that are read of a datagram: all of it, whatever publisher has the larger TPDU."""
+LEAST_SLEEP: Final = 0.001
+"""Seconds between two looks at what is due."""
 
 LEAST_WINDOW: Final = 16384
 """Datagrams of one publisher that may be waited for, at least. A window smaller than the publisher's gives up what
@@ -141,7 +141,8 @@ class Subscriber(Attachment):
         self._owner = owner
         self._interface = interface = find_interface(address.interface, address.target, address.port)
         self._port = 0 if raw else address.port
-        self._has_headers = raw and interface.family == socket.AF_INET
+        self._backlog = Backlog(headers=raw and interface.family == socket.AF_INET)
+        self._advance_at = 0.0
         self._receiver = Receiver(_settings(address, options), random.uniform)
         self._hearings: dict[Session, Hearing] = {}
         self._stuffed: dict[Hearing, None] = {}
@@ -174,31 +175,33 @@ class Subscriber(Attachment):
 
     async def _listen(self, sock: socket.socket, group: bytes) -> None:
         """A task for each group: until the endpoint is closed."""
+        await trio.lowlevel.checkpoint()
         try:
             while not self._closed:
                 if self._stuffed:
-                    self._room = trio.Event()
                     await self._room.wait()
-                    continue
-                await trio.lowlevel.wait_readable(sock)
-                self._read(sock, group)
+                elif self._backlog:
+                    await trio.lowlevel.checkpoint()
+                else:
+                    await trio.lowlevel.wait_readable(sock)
+                if not self._closed:
+                    self._backlog.take_from(sock, group, trio.current_time())
+                    self._work()
         except trio.ClosedResourceError:
             pass
 
-    def _read(self, sock: socket.socket, group: bytes) -> None:
-        receiver, now = self._receiver, trio.current_time()
-        for _ in range(BATCH):
+    def _work(self) -> None:
+        """Work on a batch of what has come, as far as there is room for messages."""
+        receiver = self._receiver
+        for _ in range(min(BATCH, len(self._backlog))):
             if self._stuffed:
                 break
-            try:
-                data, sender = sock.recvfrom(LARGEST)
-            except OSError:
-                break  # nothing there, or the network is down: then nothing comes, and its publishers time out
-            if self._has_headers:
-                data = without_header(data)
-            session = receiver.receive(data, _packed(self._interface.family, sender[0]), group, now)
+            at, datagram, host, group = self._backlog.pop()
+            session = receiver.receive(datagram, _packed(self._interface.family, host), group, at)
             if session is not None:
                 self._deliver(session)
+            if self._backlog and at >= self._advance_at:
+                self._advance(at)
         if receiver.ended:
             self._part_ended()
         if receiver.deadline() < self._alarm.set_for:
@@ -208,6 +211,8 @@ class Subscriber(Attachment):
         if session.window.ready or session not in self._hearings:
             hearing = self._hearings.get(session) or self._hear(session)
             if not hearing.deliver():
+                if not self._stuffed:
+                    self._room = trio.Event()
                 self._stuffed[hearing] = None
 
     def _hear(self, session: Session) -> Hearing:
@@ -235,14 +240,22 @@ class Subscriber(Attachment):
 
     async def _keep_time(self) -> None:
         """The task that asks for what is missing: until the endpoint is closed."""
+        await trio.lowlevel.checkpoint()
         while not self._closed:
-            for request in self._receiver.advance(trio.current_time()):
-                self._ask(request)
-            for session in list(self._hearings):
-                if session.window.ready and self._hearings[session] not in self._stuffed:
-                    self._deliver(session)
-            self._part_ended()
-            await self._alarm.sleep_until(self._receiver.deadline())
+            # While there is a backlog time goes by what came, or it would be asked for what lies there.
+            if not self._backlog:
+                self._advance(trio.current_time())
+            await self._alarm.sleep_until(max(self._receiver.deadline(), trio.current_time() + LEAST_SLEEP))
+
+    def _advance(self, now: float) -> None:
+        """Ask for what is due at the time *now*, and deliver what stands behind what is given up."""
+        for request in self._receiver.advance(now):
+            self._ask(request)
+        for session in list(self._hearings):
+            if session.window.ready and self._hearings[session] not in self._stuffed:
+                self._deliver(session)
+        self._part_ended()
+        self._advance_at = now + LEAST_SLEEP
 
     def _ask(self, request: Request) -> None:
         packed = request.group if request.address is None else request.address

@@ -344,7 +344,7 @@ async def test_a_handler_that_swallows_cancellation_disturbs_nothing() -> None:
         if request.id == "swallow":
             try:
                 await trio.sleep_forever()
-            except trio.Cancelled:  # what a careless handler does
+            except trio.Cancelled:  # noqa: ASYNC103  # what a careless handler does
                 swallowed += 1
         return receipt(id=request.id)
 
@@ -403,6 +403,7 @@ async def test_a_handler_s_children_end_before_it_does() -> None:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(child)
+                await trio.sleep_forever()
         finally:
             order.append("handler")
 

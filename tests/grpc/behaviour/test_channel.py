@@ -7,6 +7,7 @@ import json
 import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import grpc
@@ -584,15 +585,19 @@ async def test_a_client_that_dies_in_an_upload_cancels_its_handler() -> None:
         ended.append("complete")
 
     async with ends(Upload=upload) as both:
-        for how in ("reset", "finish"):
+        for number, how in enumerate(("reset", "finish"), 1):
             async with relay_to(both.target) as relay, trio_mq_grpc.insecure_channel(relay.endpoint) as channel:
                 call = newest_stubs().orders_grpc.OrdersStub(channel).Upload()
                 await call.write(both.order())
                 await relay.wait_seen(b"Upload", 1, from_connecter=True)
                 getattr(relay.connections[-1], how)()
                 assert await call.code() is CODE.UNAVAILABLE
-            await wait_until(lambda how=how: len(ended) == ["reset", "finish"].index(how) + 1)
+            await wait_until(partial(_has, ended, number))
         assert ended == ["cancelled", "cancelled"]
+
+
+def _has(things: list[str], count: int) -> bool:
+    return len(things) == count
 
 
 async def test_calls_from_outside_trio_say_so() -> None:

@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from .._kit import deterministic, fails_with, ids_of, receipt
+from .._kit import deterministic, ends, fails_with, ids_of, receipt
 
 CODE = grpc.StatusCode
 
@@ -283,3 +283,17 @@ async def test_deadline_exceeded_that_a_handler_says_is_a_status_like_any_other(
             with fails_with(CODE.DEADLINE_EXCEEDED, details="the database was too slow"):
                 await both.stub.Place(both.order())
         assert trio.current_time() - began < 1
+
+
+@pytest.mark.parametrize("given", [float("nan"), "1"])
+async def test_a_timeout_that_is_no_number_is_refused_at_the_call(given: Any) -> None:
+    async with ends() as both:
+        with pytest.raises(ValueError, match="a number of seconds"):
+            both.stub.Place(both.order(), timeout=given)
+
+
+@pytest.mark.parametrize("no_number", [float("nan"), "1"])
+async def test_a_timeout_that_is_no_number_is_refused_at_the_call(no_number: Any) -> None:
+    async with deterministic() as both:
+        with pytest.raises(ValueError, match="a number of seconds"):
+            both.stub.Place(both.order(), timeout=no_number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from typing import Any
@@ -136,6 +137,30 @@ async def test_exceptions_that_mean_something_to_python_are_only_unknown(error: 
 
     async with ends(Place=unary, Forget=forget) as both:
         with fails_with(CODE.UNKNOWN):
+            await both.stub.Place(both.order(), timeout=5)
+        await still_works(both)
+
+
+class Stop(BaseException):
+    """Nothing that `except Exception` sees."""
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (asyncio.CancelledError(), CODE.CANCELLED),
+        (SystemExit(1), CODE.UNKNOWN),
+        (GeneratorExit(), CODE.UNKNOWN),
+        (Stop("now"), CODE.UNKNOWN),
+        (BaseExceptionGroup("two", [Stop("a"), ValueError("b")]), CODE.UNKNOWN),
+    ],
+)
+async def test_no_exception_of_a_handler_ends_the_server(error: BaseException, code: grpc.StatusCode) -> None:
+    async def unary(request: Any, context: Any) -> Any:
+        raise error
+
+    async with ends(Place=unary, Forget=forget) as both:
+        with fails_with(code):
             await both.stub.Place(both.order(), timeout=5)
         await still_works(both)
 
@@ -385,7 +410,7 @@ async def test_a_handler_that_swallows_its_cancellation_and_then_fails_harms_not
             await trio.sleep_forever()
         except trio.Cancelled:
             ended.set()
-            raise CustomError("instead") from None
+            raise CustomError("instead") from None  # noqa: ASYNC104  # that is the fault
 
     async with ends(Place=unary, Forget=forget) as both:
         call = both.stub.Place(both.order())
@@ -489,7 +514,7 @@ async def test_a_generator_that_refuses_to_end_is_cut_off() -> None:
         while stubborn < 3:
             try:
                 yield receipt(note=bytes(50_000))
-            except (trio.Cancelled, GeneratorExit):
+            except (trio.Cancelled, GeneratorExit):  # noqa: ASYNC103  # that is the fault
                 stubborn += 1
 
     async with ends(Watch=stream, Forget=forget) as both:

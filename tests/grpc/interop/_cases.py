@@ -245,8 +245,7 @@ async def timeout_on_sleeping_server(stubs: Stubs, channel: Any) -> None:
     parameters = stubs.interop.ResponseParameters(size=1, interval_us=10**8)
     body = payload(stubs, 27182)
     request = stubs.interop.StreamingOutputCallRequest(response_parameters=[parameters], payload=body)
-    call = service_stub(stubs, channel).FullDuplexCall(timeout=0.05)
-    await call.write(request)
+    call = service_stub(stubs, channel).FullDuplexCall(iter([request]), timeout=0.05)
     await ends(call, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 

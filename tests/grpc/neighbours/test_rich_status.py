@@ -32,6 +32,7 @@ async def place(request: Any, context: Any) -> Any:
         case "child":
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(context.abort_with_status, rpc_status.to_status(rich_status()))
+                await trio.sleep_forever()
     return receipt()
 
 

@@ -13,6 +13,7 @@ import pytest
 import trio
 
 from trio_mq_grpc._blocks import Head
+from trio_mq_grpc._sync import run_in_thread
 from trio_mq_grpc._wire import END, HEAD, Announcement
 
 from ._raw import Code, echo, port_of, serving, wait_until
@@ -169,6 +170,29 @@ async def test_a_thread_that_waits_for_a_slow_peer_hears_the_end_of_its_call() -
         await wait_until(lambda: any(peer.outbox.blocked for peer in port_of(served).peers.values()))
         await wait_until(lambda: errors)
         assert written < 100
+
+
+async def test_calls_that_end_while_their_threads_begin_leave_no_place_taken() -> None:
+    def handler(request: bytes, context: Any) -> bytes:
+        return request
+
+    async with serving(unary_unary={"M": handler, "E": echo}) as (served, caller):
+        for _ in range(50):
+            call_id = await caller.call("M", b"x")
+            await trio.lowlevel.checkpoint()
+            await caller.reset(call_id)
+        await wait_until(lambda: served._home.pool.busy == 0)
+        await wait_until(lambda: served._home.threads.borrowed_tokens == 0)
+
+
+async def test_a_place_is_free_when_its_wait_is_cancelled_before_the_thread() -> None:
+    async with serving() as (served, _):
+        home = served._home
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await run_in_thread(home, int)
+        assert scope.cancelled_caught
+        assert (home.pool.busy, home.threads.borrowed_tokens) == (0, 0)
 
 
 async def test_a_generator_whose_caller_has_gone_is_closed_in_its_thread() -> None:
