@@ -285,13 +285,6 @@ async def test_deadline_exceeded_that_a_handler_says_is_a_status_like_any_other(
         assert trio.current_time() - began < 1
 
 
-@pytest.mark.parametrize("given", [float("nan"), "1"])
-async def test_a_timeout_that_is_no_number_is_refused_at_the_call(given: Any) -> None:
-    async with ends() as both:
-        with pytest.raises(ValueError, match="a number of seconds"):
-            both.stub.Place(both.order(), timeout=given)
-
-
 @pytest.mark.parametrize("no_number", [float("nan"), "1"])
 async def test_a_timeout_that_is_no_number_is_refused_at_the_call(no_number: Any) -> None:
     async with deterministic() as both:
