@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from .._kit import deterministic, ends, fails_with, ids_of, receipt
+from .._kit import deterministic, fails_with, ids_of, receipt
 
 CODE = grpc.StatusCode
 
