@@ -55,10 +55,10 @@ async def drive(source: AsyncIterable[Any], take: Callable[[Any], Awaitable[bool
         while True:
             try:
                 more = await take(item)
-            except BaseException as exc:
+            except BaseException as exc:  # noqa: ASYNC103  # whose scope it was decides
                 if throw is None:
                     raise
-                item = await throw(exc)
+                item = await throw(exc)  # noqa: ASYNC102  # the generator's own clean-up, at its own pace
             else:
                 if not more:
                     break
@@ -66,7 +66,7 @@ async def drive(source: AsyncIterable[Any], take: Callable[[Any], Awaitable[bool
     except StopAsyncIteration:
         pass
     finally:
-        await _close(iterator)
+        await _close(iterator)  # noqa: ASYNC102  # likewise
 
 
 async def _close(iterator: AsyncIterator[Any]) -> None:

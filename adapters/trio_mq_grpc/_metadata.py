@@ -51,8 +51,10 @@ def checked_metadata(metadata: Any) -> tuple[Entry, ...]:
     if not metadata:
         # Whatever is empty, as in grpcio: `metadata or {}` is common, and wrong only when it is not empty.
         return ()
-    if isinstance(metadata, (str, bytes, Mapping)) or not isinstance(metadata, Iterable):
-        hint = "; write tuple(metadata.items())" if isinstance(metadata, Mapping) else ""
+    # grpcio's own class is a Mapping in old versions, and iterates over pairs all the same.
+    is_dict = isinstance(metadata, Mapping) and not isinstance(metadata, grpc.aio.Metadata)
+    if is_dict or isinstance(metadata, (str, bytes)) or not isinstance(metadata, Iterable):
+        hint = "; write tuple(metadata.items())" if is_dict else ""
         raise TypeError(f"metadata is a sequence of (key, value) pairs, not {type(metadata).__name__}{hint}")
     entries: list[Entry] = []
     for pair in metadata:

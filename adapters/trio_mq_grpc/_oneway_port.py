@@ -68,7 +68,9 @@ class OnewayPort(FeedServer):
         if self._listener is not None:
             self._listener.close()
 
-    async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def serve(  # noqa: ASYNC128  # `run` says when
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
         """Serve it until it is told to `go_away` and all is done that was begun; or until cancelled."""
         async with trio_mq.Pull(bind=self._listener, connect=self._targets, options=self._options) as pull:
             await self.run(pull, pull.receive_message, self._handle, task_status)

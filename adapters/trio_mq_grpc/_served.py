@@ -146,7 +146,7 @@ class ServedCall:
                     method = await self._resolve()
                 if method is not None:
                     await method.run(self)
-        except trio.Cancelled as exc:
+        except trio.Cancelled as exc:  # noqa: ASYNC103  # one that came from outside is raised again
             if self._is_cancelled_from_outside():
                 raise
             self.failed(exc)

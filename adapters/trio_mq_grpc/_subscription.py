@@ -55,7 +55,9 @@ class Subscription(FeedServer):
     def close(self) -> None:
         """Nothing listens before it is served."""
 
-    async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def serve(  # noqa: ASYNC128  # `run` says when
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
         """Serve it until it is told to `go_away` and all is done that was begun; or until cancelled."""
         # Now, not when it was made: services may be added in between.
         for path in self._paths():

@@ -411,7 +411,7 @@ async def test_leaving_a_subscriber_ends_its_loops() -> None:
     with trio.fail_after(SOON):
         async with trio.open_nursery() as nursery:
             async with EventSubscriber(endpoint) as subscriber:
-                nursery.start_soon(loop, subscriber.events(Int64Value))
+                nursery.start_soon(loop, subscriber.events(Int64Value))  # noqa: ASYNC111  # the streams end with it
                 await trio.testing.wait_all_tasks_blocked()
             await ended.wait()
 

@@ -91,6 +91,6 @@ async def test_broadcast_calls_reach_servicers(group: str) -> None:
                     await channel.unary_unary(path("Do"))(request, metadata=[("a", "b")])
                 await wait_until(lambda: len(heard.requests) == 20, IN_TIME)
             finally:
-                await server.__aexit__(None, None, None)
+                await server.__aexit__(None, None, None)  # noqa: ASYNC102  # bounded by the test
     assert heard.requests == list(numbered(20))
     assert subscription.statistics().missed == 0

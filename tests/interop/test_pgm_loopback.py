@@ -72,7 +72,7 @@ async def test_we_hear_what_libzmq_publishes(kind: type[Sub | XSub], endpoint: s
         sub.subscribe(b"")
         pub = start(peers, "pub", endpoint, **PLAN)
         pub.go_on()
-        received = []
+        received = list[str]()
         with trio.fail_after(20):
             await trio.lowlevel.checkpoint()
             while len(received) < len(SHAPES):

@@ -210,7 +210,10 @@ def test_a_late_joiner_gets_everything_from_then_on(lab: Lab, pairing: tuple[str
     sub.go_on()
     heard = sub.read()
     received = [int(each) for each in heard["received"]]
-    assert 0 < received[0] < 999
+    assert 0 < received[0] < 800
+    if pairing[1] == THEIRS:
+        # libzmq gives up at once what it misses before an SPM has told it whom to ask, which it asks for after 25 ms.
+        received = received[50:]
     assert received == list(range(received[0], 1000))
 
 

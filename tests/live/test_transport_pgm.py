@@ -114,7 +114,7 @@ async def next_of(events: trio_mq.EventChannel, kind: type[Any]) -> Any:
 
 
 async def received(sub: Sub | XSub, count: int) -> list[list[bytes]]:
-    messages = []
+    messages = list[list[bytes]]()
     with trio.fail_after(20):
         await trio.lowlevel.checkpoint()
         while len(messages) < count:

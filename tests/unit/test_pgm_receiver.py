@@ -487,6 +487,27 @@ def test_what_waits_out_of_order_has_a_limit_in_bytes() -> None:
     assert ear.receiver.ignored["memory"] >= 85
 
 
+def test_forged_jumps_through_the_numbers_are_taken_fifty_times_a_second_at_most() -> None:
+    ear = Ear(window=16384)
+    ear.hear(spm(0, 0, -1))
+    for number in range(1, 1001):
+        ear.now += 0.001
+        ear.hear(spm(number, 0, number * 16384))
+    assert 900 <= ear.receiver.ignored["jump"] <= 960
+    assert len(ear.session.window.requests) <= 16384
+
+
+def test_after_a_jump_that_was_not_taken_the_next_packet_tells_the_same() -> None:
+    ear = Ear(window=5000)
+    ear.hear(data(0))
+    ear.hear(data(0), OTHER)
+    ear.hear(data(3000))
+    ear.hear(data(3000), OTHER)
+    ear.now += 0.02
+    ear.hear(data(3001), OTHER)
+    assert [session.window.lead for session in ear.receiver.sessions.values()] == [3000, 3001]
+
+
 def test_confirmations_and_requests_from_anybody_leave_no_trace() -> None:
     ear = Ear()
     ear.hear(data(0))

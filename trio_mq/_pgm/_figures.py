@@ -82,6 +82,7 @@ class EndpointFigures:
         ignored: how many of them were thrown away, by reason: ``'truncated' 'checksum' 'type' 'options' 'length'
             'fragment' 'address'`` (they are no PGM, or none that may be sent), ``'port'`` (for another port than ours),
             ``'unknown'`` (of a session that is not ours, or over), ``'range'`` (sequence numbers that cannot be),
+            ``'jump'`` (too far ahead, too often; if it was true, what follows says so again),
             ``'memory'`` (more out of order than may be kept; they are asked for again), ``'sessions'`` (of one more
             publisher than may be known, for which another was forgotten).
     """

@@ -10,11 +10,19 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from ._packets import Data, Nak, PacketError, Spm, Spmr, parse_packet
 from ._sequence import MASK
 from ._session import Key, ReceiverSettings, Request, Session
+
+LARGE_JUMP: Final = 1000
+"""Numbers that may be found missing at once, as often as it happens."""
+
+JUMP_PAUSE: Final = 0.02
+"""Seconds between jumps that are larger."""
+
+_BEHIND: Final = 0x80000000
 
 
 class Receiver:
@@ -38,6 +46,7 @@ class Receiver:
         self.ended: list[tuple[Session, str]] = []
         self.ignored: Counter[str] = Counter()
         self.datagrams = 0
+        self._jump_at = 0.0
 
     def receive(self, datagram: bytes, origin: bytes, group: bytes, now: float) -> Session | None:
         """A datagram came, from *origin* to *group* (packed addresses): the session it belongs to, if it has one."""
@@ -74,11 +83,24 @@ class Receiver:
         if isinstance(packet, Data):
             if session.window.size and self.waiting() + len(packet.payload) > self._settings.max_waiting:
                 return "memory"
-            return session.data(packet, now)
+            return session.data(packet, now) if self._may_jump(session, packet.sequence, now) else "jump"
         if isinstance(packet, Spm):
-            return session.spm(packet, now)
+            return session.spm(packet, now) if self._may_jump(session, packet.lead, now) else "jump"
         session.confirmation(packet, now)
         return None
+
+    def _may_jump(self, session: Session, sequence: int, now: float) -> bool:
+        """Whether *sequence* is near enough to what is known, or it is some time since one was not.
+
+        After an outage, once for each source, it is not; what is thrown away then is asked for like anything that is
+        lost. Forged packets could make us write down a whole window of missing numbers each.
+        """
+        if not LARGE_JUMP < (sequence - session.window.lead) & MASK < _BEHIND:
+            return True
+        if now < self._jump_at:
+            return False
+        self._jump_at = now + JUMP_PAUSE
+        return True
 
     def waiting(self) -> int:
         """Bytes that came and were not taken yet."""

@@ -69,7 +69,7 @@ async def main() -> None:
             await wait_input_ended()
             await server.stop(grace=5)
 
-        async def run(*, task_status: trio.TaskStatus[trio_mq_grpc.Server]) -> None:
+        async def run(*, task_status: trio.TaskStatus[trio_mq_grpc.Server]) -> None:  # noqa: ASYNC128  # `serve` says when
             packed = await work(
                 given.name, given.packing, given.dispatch, seconds=given.seconds, task_status=task_status
             )

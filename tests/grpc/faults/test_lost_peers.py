@@ -202,7 +202,7 @@ async def test_calls_that_never_left_this_process_are_made_again_without_a_polic
                 waiting = [channel.unary_unary("/test.Service/M")(b"%d" % number) for number in range(100)]
                 assert subchannel.outbox.unopened >= {call._rpc.call_id for call in waiting}
             async with trio_mq.Router(bind=endpoint, options=trio_mq.Options(linger=0)) as router:
-                nursery.start_soon(answer_all, RawServer(router))
+                nursery.start_soon(answer_all, RawServer(router))  # noqa: ASYNC111  # it ends before
                 with trio.fail_after(10):
                     assert [await call for call in waiting] == [b"%d" % number for number in range(100)]
                     for call in blocking:
