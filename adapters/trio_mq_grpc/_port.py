@@ -24,6 +24,9 @@ _unpack = HEADER.unpack
 _SEND_MARK = 1 << 18
 """Bytes that may wait in the socket for one peer; beyond, order is the outbox's."""
 _REFILL_BELOW = _SEND_MARK // 2
+_AT_ONCE = 16
+"""Units after which the calls that they begin get a chance to run, and their answers to be written. With all that there
+is at once the two ends would take turns instead of working side by side (`tests.benchmarks`, row "rpc-unary-64")."""
 _MOST_AT_ONCE = 128
 """Units that are looked at before the calls they begin get a chance to run, and to fill what waits for the peer."""
 _MOST_FRAMES = 64
@@ -72,11 +75,14 @@ class Port:
             task_status.started()
             try:
                 while True:
-                    for item in await self._router.receive_many(_MOST_AT_ONCE):
+                    batch = await self._router.receive_many(_AT_ONCE)
+                    for item in batch:
                         if type(item) is list:
                             self._on_message(item)
                         else:
                             self._on_event(item)
+                    if len(batch) == _AT_ONCE:
+                        await trio.lowlevel.checkpoint()
             finally:
                 # While the socket is still open: a handler that ends later has nobody to tell.
                 for peer in list(self.peers.values()):

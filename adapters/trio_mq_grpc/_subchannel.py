@@ -41,6 +41,8 @@ from ._wire import (
 _unpack = HEADER.unpack
 _SEND_MARK = 1 << 18
 """Bytes that may wait in the socket; beyond, order is the outbox's."""
+_AT_ONCE = 32
+"""Units after which whoever waits for them gets a chance to go on, and to send what comes next (see `_port`)."""
 _MOST_PONGS = 10
 """Per second."""
 
@@ -140,7 +142,10 @@ class Subchannel:
     async def _receive(self, dealer: trio_mq.Dealer) -> None:
         calls = self.calls
         while True:
-            for item in await dealer.receive_many():
+            batch = await dealer.receive_many(_AT_ONCE)
+            if len(batch) == _AT_ONCE:
+                await trio.lowlevel.checkpoint()
+            for item in batch:
                 if type(item) is not list:
                     self._on_event(item)
                     continue
