@@ -15,6 +15,7 @@ import importlib.util
 import itertools
 import os
 import shutil
+import signal
 import socket
 import tempfile
 from collections.abc import Callable, Generator, Iterator
@@ -29,6 +30,11 @@ TRANSPORTS = ("tcp", "ipc", "inproc")
 # reproducible; this profile inherits that.
 settings.register_profile("trio_mq", settings.default, deadline=None)
 settings.load_profile("trio_mq")
+
+# Whoever runs us in the background of a shell has Ctrl-C ignored, by us and by every process that we start; tests of it
+# would find that nothing happens.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # --- endpoints -------------------------------------------------------------------------------------------------------
