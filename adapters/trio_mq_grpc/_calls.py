@@ -295,11 +295,11 @@ class StreamRequestCall(Call[Request, Response]):
         self._check_writable()
         rpc = self._rpc
         serialize = rpc.method.serialize
-        payload = request if serialize is None else serialize(request)
-        if len(payload) > rpc.method.max_request:  # type: ignore[arg-type]  # bytes, or what the serializer made
-            rpc.abandon(too_large_to_send(len(payload), rpc.method.max_request))  # type: ignore[arg-type]  # as above
+        payload: Any = request if serialize is None else serialize(request)  # bytes, or what the serializer made
+        if len(payload) > rpc.method.max_request:
+            rpc.abandon(too_large_to_send(len(payload), rpc.method.max_request))
             raise self._error()
-        if not await self._requests().send(payload):  # type: ignore[arg-type]  # as above
+        if not await self._requests().send(payload):
             if rpc.status is not None and rpc.status.code is not grpc.StatusCode.OK:
                 raise self._error()
             raise CallEndedError("the server has ended the call; nothing more is read there")

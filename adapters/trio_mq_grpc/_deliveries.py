@@ -17,7 +17,8 @@ import trio_mq
 
 from ._blocks import EMPTY_HEAD, Head, decode_head
 from ._compression import TooLarge
-from ._home import Home, log
+from ._errors import log
+from ._home import Home
 from ._incoming import fault
 from ._metadata import Metadatum
 from ._outbox import Frames

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Self, TypeAlias, TypeVar
@@ -12,6 +11,7 @@ import trio
 
 import trio_mq
 
+from ._errors import log
 from ._feeds import Intake
 from ._gaps import Gap, OnGap, report_gap
 from ._numbers import Missed
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 M = TypeVar("M", bound="Message")
-_log: Final = logging.getLogger("trio_mq.grpc")
 _AT_ONCE: Final = 64
 """Events that are taken from the socket at once, and given out before others get a turn."""
 
@@ -93,14 +92,14 @@ class Reports:
     async def bad(self, reason: str, content: Any) -> None:
         """Something came that is no event."""
         if self.on_bad_event is None:
-            _log.warning("an event was dropped: %s", reason)
+            log.warning("an event was dropped: %s", reason)
             return
         try:
             outcome = self.on_bad_event(BadEvent(reason, (content,) if isinstance(content, bytes) else tuple(content)))
             if inspect.isawaitable(outcome):
                 await outcome
         except Exception:  # noqa: BLE001  # the user's, and nobody else must notice
-            _log.exception("the on_bad_event hook failed")
+            log.exception("the on_bad_event hook failed")
 
 
 class Feed:

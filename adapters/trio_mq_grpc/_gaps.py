@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-_log = logging.getLogger("trio_mq.grpc")
+from ._errors import log
 
 
 @dataclass(frozen=True)
@@ -37,11 +36,11 @@ OnGap: TypeAlias = Callable[[Gap], "Awaitable[None] | None"]
 async def report_gap(on_gap: OnGap | None, gap: Gap) -> None:
     """Tell *on_gap*, or the log. What the hook raises is logged."""
     if on_gap is None:
-        _log.warning("%d messages of %s were missed before number %d", gap.missed, gap.path, gap.sequence)
+        log.warning("%d messages of %s were missed before number %d", gap.missed, gap.path, gap.sequence)
         return
     try:
         outcome = on_gap(gap)
         if inspect.isawaitable(outcome):
             await outcome
     except Exception:  # noqa: BLE001  # the user's, and nobody else must notice
-        _log.exception("the on_gap hook failed for %s", gap.path)
+        log.exception("the on_gap hook failed for %s", gap.path)

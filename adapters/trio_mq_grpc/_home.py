@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import math
-from typing import Final
 
 import trio
 
@@ -13,8 +11,6 @@ from ._options import ServerOptions
 from ._service import Services
 from ._wheel import Wheel
 from ._workers import Pool
-
-log: Final = logging.getLogger("trio_mq.grpc")
 
 
 class Home:

@@ -19,7 +19,8 @@ import trio_mq
 from ._answer import Answer
 from ._blocks import decode_head, encode_goaway, encode_status
 from ._compression import SUPPORTED, UnknownEncoding
-from ._home import Home, log
+from ._errors import log
+from ._home import Home
 from ._incoming import fault
 from ._metadata import Metadatum, as_invocation_metadata
 from ._outbox import Frames, Outbox

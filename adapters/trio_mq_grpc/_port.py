@@ -12,7 +12,8 @@ import trio
 import trio_mq
 
 from ._compression import SUPPORTED
-from ._home import Home, log
+from ._errors import log
+from ._home import Home
 from ._options import ServerOptions
 from ._outbox import Frames
 from ._peer import Key, Peer

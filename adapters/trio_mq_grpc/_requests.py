@@ -135,7 +135,7 @@ class Requests:
     ) -> None:
         assert self._outbox is not None
         flags |= MSG
-        if self._encoding and payload and not self._rpc.skip_compression:
+        if self._encoding and payload:
             payload, flags = compress(self._encoding, payload), flags | COMPRESSED
         self._window.charge(len(payload))
         if len(payload) > self._fragment_size:

@@ -9,7 +9,6 @@ An attempt is *committed* once something of the reply was seen: from then on it 
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -21,6 +20,7 @@ from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, w
 from ._blocks import Entry, Head, MetadataTooLarge, decode_head, decode_status, encode_head
 from ._compression import DecompressError, TooLarge, decompress
 from ._deadline import deadline as handler_deadline
+from ._errors import log
 from ._incoming import Compressed, Incoming
 from ._method import Method
 from ._outbox import Outbox
@@ -58,7 +58,6 @@ MOST_ATTEMPTS_UNPROCESSED: Final = 1
 
 _MOST_TIMEOUT: Final = 10 * 365 * 86400.0
 _header = HEADER.pack
-_log = logging.getLogger("trio_mq.grpc")
 
 
 class Subchannel(Protocol):
@@ -127,7 +126,6 @@ class Rpc:
     inherited: float = math.inf
     wait_for_ready = False
     encoding = ""
-    skip_compression = False
     scoped = False
     attempts: int = 0
     cause: BaseException | None = None
@@ -415,7 +413,7 @@ class Rpc:
             try:
                 callback()
             except Exception:  # noqa: BLE001  # the user's, and the RPC has ended all the same
-                _log.exception("a done callback of %s failed", self.method.path)
+                log.exception("a done callback of %s failed", self.method.path)
 
     # --- waiting ----------------------------------------------------------------------------------------------------
 

@@ -21,8 +21,8 @@ from ._answer import CHECKPOINT_EVERY, Answer
 from ._blocks import EMPTY_HEAD, Entry, Head, encode_status
 from ._compression import TooLarge
 from ._deadline import deadline as handler_deadline
-from ._errors import CallEndedError
-from ._home import Home, log
+from ._errors import CallEndedError, log
+from ._home import Home
 from ._incoming import Incoming, fault, inflated
 from ._outbox import Frames
 from ._status import OK, Status, code_number, status_of_exception
