@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ._message import size_of
+from ._message import size_of, size_of_all
 
 UNBOUNDED = 1 << 60
 LONG = 1 << 13
@@ -92,6 +92,10 @@ class Mailbox:
     def room(self) -> int:
         """How many more messages it takes; zero or less when it is full."""
         return self.hwm - len(self.items) - self.held
+
+    def room_for(self, size: int) -> int:
+        """How many more it takes of messages that have no more than *size* bytes in all."""
+        return self.room()
 
     def put(self, item: Any) -> bool:
         """Add *item*; or return False, and tell the writer of room later, if there is none even after asking."""
@@ -242,7 +246,7 @@ class Mailbox:
 
     def size(self) -> int:
         """Bytes of payload (or of wire, where items are encoded) that wait or are held."""
-        return sum(map(size_of, self.waiting())) + sum(map(size_of, self.batch))
+        return size_of_all(self.waiting()) + size_of_all(self.batch)
 
 
 class WeighedMailbox(Mailbox):
@@ -262,8 +266,11 @@ class WeighedMailbox(Mailbox):
         # One at a time: how heavy the next one is, nobody knows.
         return min(1, super().room())
 
+    def room_for(self, size: int) -> int:
+        return super().room() if self.weight + size < self.hwm_bytes else self.room()
+
     def put(self, item: Any) -> bool:
-        if not self.has_room():
+        if (self.weight >= self.hwm_bytes or len(self.items) + self.held >= self.hwm) and not self.has_room():
             return False
         self.weight += size_of(item)
         self.items.append(item)
@@ -273,30 +280,31 @@ class WeighedMailbox(Mailbox):
         return True
 
     def put_all(self, items: list[Any]) -> None:
-        self.weight += sum(map(size_of, items))
+        self.weight += size_of_all(items)
         super().put_all(items)
 
     def take(self, limit: int) -> list[Any]:
         batch = self._cut(limit)
         self.passed += len(batch)
-        self.weight -= sum(map(size_of, batch))
+        # What was all there is need not be weighed again.
+        self.weight = self.weight - size_of_all(batch) if len(self) else 0
         self._tell()
         return batch if self.refine is None else self.refine(batch)
 
     def put_back(self, items: list[Any]) -> None:
-        self.weight += sum(map(size_of, items))
+        self.weight += size_of_all(items)
         super().put_back(items)
 
     def keep(self, count: int) -> list[Any]:
-        self.weight -= sum(map(size_of, self.batch[count:]))
+        self.weight -= size_of_all(self.batch[count:])
         return super().keep(count)
 
     def release(self) -> None:
-        self.weight -= sum(map(size_of, self.batch))
+        self.weight = self.weight - size_of_all(self.batch) if len(self) > len(self.batch) else 0
         super().release()
 
     def restore(self, unsent: list[Any]) -> None:
-        self.weight -= sum(map(size_of, self.batch))
+        self.weight -= size_of_all(self.batch)
         super().restore(unsent)
 
     def remove(self, item: Any) -> bool:
@@ -305,7 +313,7 @@ class WeighedMailbox(Mailbox):
         return removed
 
     def clear(self) -> list[Any]:
-        self.weight = sum(map(size_of, self.batch))
+        self.weight = size_of_all(self.batch)
         return super().clear()
 
     def _tell_of_room(self) -> None:

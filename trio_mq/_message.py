@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from types import MappingProxyType
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias, cast
 
 NO_PROPERTIES: Mapping[str, str] = MappingProxyType({})
 
@@ -17,6 +18,8 @@ Frames: TypeAlias = list[bytes]
 
 Payload: TypeAlias = "bytes | list[bytes]"
 """A message as every queue holds it: bare `bytes` for one frame, a list for several."""
+_ONE: Final[set[type]] = {bytes}
+_SEVERAL: Final[set[type]] = {list}
 
 
 @dataclass(frozen=True)
@@ -146,11 +149,19 @@ def frames_of(payload: Payload) -> list[bytes]:
 
 def size_of(payload: object) -> int:
     """Bytes in all frames of *payload*; events weigh nothing."""
-    if isinstance(payload, bytes):
-        return len(payload)
-    if isinstance(payload, list):
+    if type(payload) is list:
         return sum(map(len, payload))
-    return 0
+    return len(payload) if isinstance(payload, bytes) else 0
+
+
+def size_of_all(payloads: Sequence[object]) -> int:
+    """Bytes in all *payloads*, which in a batch are mostly of one kind."""
+    kinds = set(map(type, payloads))
+    if kinds == _SEVERAL:
+        return sum(map(len, chain.from_iterable(cast("Sequence[list[bytes]]", payloads))))
+    if kinds == _ONE:
+        return sum(map(len, cast("Sequence[bytes]", payloads)))
+    return sum(map(size_of, payloads))
 
 
 def single_frame(value: object) -> bytes:
@@ -181,6 +192,12 @@ def whole_message(frames: Sequence[bytes | bytearray | memoryview]) -> Payload:
         TypeError: *frames* is itself a buffer or a string, or holds something that is not one.
         ValueError: there is no frame at all.
     """
+    if type(frames) is list and len(frames) > 1:
+        for frame in frames:
+            if type(frame) is not bytes:
+                break
+        else:
+            return frames[:]  # nearly always: nothing to check, and nothing to copy but the list
     if isinstance(frames, (bytes, bytearray, memoryview, str)):
         raise TypeError("send_multipart() takes a sequence of frames; call send() for one frame")
     checked = [single_frame(frame) for frame in frames]

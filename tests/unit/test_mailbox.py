@@ -393,6 +393,13 @@ def test_below_its_mark_in_bytes_one_more_message_of_any_size_is_taken() -> None
     assert mailbox.full
 
 
+def test_messages_that_cannot_reach_the_mark_in_bytes_are_taken_all_at_once() -> None:
+    mailbox = WeighedMailbox(10, 100)
+    mailbox.put(b"x" * 40)
+    assert mailbox.room_for(59) == 9
+    assert mailbox.room_for(60) == 1  # the first of them may take it to the mark
+
+
 def test_a_mark_in_messages_holds_beside_the_one_in_bytes() -> None:
     mailbox = WeighedMailbox(1, 100)
     assert mailbox.put(b"1")

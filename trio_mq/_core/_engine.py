@@ -217,7 +217,7 @@ class Engine:
         inbound = self.pipe.inbound
         try:
             while not self._over:
-                room = inbound.room()
+                room = inbound.room_for(self._decoder.partial_bytes)
                 if self._writer.state is Writing.DEAD:
                     # The peer is gone: what it said last is taken over, mark or not (it is no more than the kernel
                     # had), so that its end is found now and not when somebody receives.

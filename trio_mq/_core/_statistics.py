@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from .._message import Peer, PeerJoined, PeerLeft, size_of
+from .._message import Peer, PeerJoined, PeerLeft, size_of_all
 from .._pgm import EndpointFigures, PublisherFigures, SubscriberFigures
 from .._pipe import Pipe
 
@@ -107,7 +107,7 @@ def peer_statistics(
         queued_messages=len(outbound),
         queued_bytes=outbound.size(),
         unread_messages=sum(1 for item in unread if not isinstance(item, (PeerJoined, PeerLeft))),
-        unread_bytes=sum(map(size_of, unread)),
+        unread_bytes=size_of_all(unread),
         sent=pipe.sent_before + outbound.passed,
         received=pipe.received_before + inbound.passed + len(inbound),
         dropped=dict(pipe.drops),

@@ -24,7 +24,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from .._mailbox import Mailbox, nothing
-from .._message import size_of
+from .._message import size_of, size_of_all
 from .._transports import Link
 from ..zmtp import Heartbeat, encode, encode_message, interleave
 from ._waiting import Slot
@@ -39,8 +39,6 @@ LARGE = 4096
 """Bytes from which frames are not joined but handed to the kernel where they lie."""
 YIELD_AFTER = 1 << 18
 """Bytes after which a half that is never refused lets others run."""
-
-_BARE = {bytes}
 
 
 class Writing(Enum):
@@ -179,8 +177,7 @@ class Writer:
         first = size_of(outbound.first())
         most = JOIN if first < LARGE else GATHER
         batch = outbound.hold(most // (first + 9) + 1)
-        weight = sum(map(len, batch)) if set(map(type, batch)) == _BARE else sum(map(size_of, batch))
-        if weight > 2 * most and len(batch) > 1:
+        if len(batch) > 1 and size_of_all(batch) > 2 * most:
             batch = outbound.keep(_count_that_fits(batch, most))
         if outbound.encoded:
             return [*batch] if first >= LARGE else [b"".join(batch)]

@@ -55,18 +55,13 @@ def interleave(batch: list[Payload]) -> list[bytes]:
             size = len(message)
             out.append(_SHORT[size] if size < 256 else b"\x02" + size.to_bytes(8, "big"))
             out.append(message)
-        else:
-            _interleave_frames(message, out)
+            continue
+        for frame in message:
+            size = len(frame)
+            out.append(_SHORT_MORE[size] if size < 256 else b"\x03" + size.to_bytes(8, "big"))
+            out.append(frame)
+        out[-2] = _SHORT[size] if size < 256 else b"\x02" + size.to_bytes(8, "big")
     return out
-
-
-def _interleave_frames(frames: list[bytes], out: list[bytes]) -> None:
-    for frame in frames:
-        size = len(frame)
-        out.append(_SHORT_MORE[size] if size < 256 else b"\x03" + size.to_bytes(8, "big"))
-        out.append(frame)
-    size = len(frames[-1])
-    out[-2] = _SHORT[size] if size < 256 else b"\x02" + size.to_bytes(8, "big")
 
 
 def encode_message(message: Payload) -> bytes:
@@ -225,7 +220,9 @@ class Decoder:
         """Most of the work: runs of ordinary frames. Whatever is special about a frame is left to `_next_body`."""
         if not self._frames:
             self._decode_bare(goal - len(out), out)
-        if self._frames or (self._position < len(self._data) and self._data[self._position] & MORE):
+        if len(out) == goal or self._position == len(self._data):
+            return
+        if self._frames or self._data[self._position] & MORE:
             self._decode_long_messages(goal, out)
 
     def _decode_bare(self, limit: int, out: list[Payload]) -> None:
@@ -257,28 +254,33 @@ class Decoder:
         data, position, end, longest = self._data, self._position, len(self._data), self._max_size
         frames, most = self._frames, self._max_frames or _TOO_LONG
         try:
-            while len(out) < goal:
+            while len(frames) < most:
                 flags = data[position]
-                if flags > 3 or not (flags & MORE or frames):
-                    break
-                if flags & LONG:
-                    start = position + 9
-                    size = int.from_bytes(data[position + 1 : start], "big")
-                    if size > longest:
-                        break
-                    stop = start + size
-                else:
+                if flags < LONG:
                     start = position + 2
                     stop = start + data[position + 1]
-                if stop > end or len(frames) >= most:
+                else:
+                    start = position + _LONG_HEADER
+                    size = int.from_bytes(data[position + 1 : start], "big")
+                    if flags >= COMMAND or size > longest:
+                        break
+                    stop = start + size
+                if stop > end:
                     break
-                frames.append(data[start:stop])
-                position = stop
-                if not flags & MORE:
+                if flags & MORE:
+                    frames.append(data[start:stop])
+                    position = stop
+                elif frames:
+                    frames.append(data[start:stop])
+                    position = stop
                     out.append(frames)
                     frames = []
+                    if len(out) == goal:
+                        break
+                else:
+                    break
         except IndexError:
-            pass
+            pass  # the data ends within a header
         self._frames = frames
         self._position = position
 
