@@ -30,6 +30,7 @@ Response = TypeVar("Response")
 
 _UNSET: Any = object()
 _CHECKPOINT_EVERY = 64
+"""Responses that one reader takes before others get a chance."""
 _CLOCKS_DIFFER = 0.05
 """Seconds by which a server may find a deadline earlier than we do."""
 
@@ -132,14 +133,14 @@ class Call(Generic[Request, Response]):
         """
         rpc = self._rpc
         if rpc.method.unary_request:
-            await rpc.wait_ended(cancels=False)
+            await rpc.wait_ended()
         else:
             await rpc.wait_opened()
         if rpc.status is not None and rpc.status.code is not grpc.StatusCode.OK:
             raise self._error()
 
     async def _status(self) -> Status:
-        await self._rpc.wait_ended(cancels=False)
+        await self._rpc.wait_ended()
         assert self._rpc.status is not None
         return self._rpc.status
 
@@ -179,7 +180,7 @@ class UnaryReplyCall(Call[Request, Response]):
         """
         rpc = self._rpc
         if rpc.status is None:
-            yield from rpc.wait_ended(cancels=True).__await__()
+            yield from rpc.end_or_cancel().__await__()
         if self._response is _UNSET:
             if rpc.status is not None and rpc.status.code is not grpc.StatusCode.OK:
                 yield from self._wait_for_own_scope().__await__()
@@ -211,7 +212,7 @@ class StreamReplyCall(Call[Request, Response]):
     def __init__(self, rpc: Rpc) -> None:
         self._rpc = rpc
         self._style = ""
-        self._since_checkpoint = 0
+        self._burst = _CHECKPOINT_EVERY
 
     def __aiter__(self) -> AsyncIterator[Response]:
         """Iterate over the responses.
@@ -223,9 +224,11 @@ class StreamReplyCall(Call[Request, Response]):
         return self
 
     async def __anext__(self) -> Response:
-        response = await self._next()
-        if response is EOF:
-            raise StopAsyncIteration
+        response = self._next_nowait()
+        if response is _UNSET:
+            response = await self._next()
+            if response is EOF:
+                raise StopAsyncIteration
         result: Response = response
         return result
 
@@ -238,22 +241,38 @@ class StreamReplyCall(Call[Request, Response]):
             trio.BusyResourceError: another task reads.
         """
         self._use("read()")
-        return await self._next()
+        response = self._next_nowait()
+        return await self._next() if response is _UNSET else response
 
     def _use(self, style: str) -> None:
         if self._style not in ("", style):
             raise grpc.aio.UsageError(f"one call is read by {self._style} or by {style}, not both")
         self._style = style
 
+    def _next_nowait(self) -> Any:
+        """The next response, if it is here and nobody else's turn; `_UNSET` if `_next` has to say."""
+        self._burst -= 1
+        return _UNSET if self._burst < 0 else self._take()
+
     async def _next(self) -> Any:
         rpc = self._rpc
-        self._since_checkpoint += 1
-        if not rpc.incoming:
-            await rpc.wait_message()
-            self._since_checkpoint = 0
-        elif self._since_checkpoint > _CHECKPOINT_EVERY:
-            self._since_checkpoint = 0
-            await trio.lowlevel.checkpoint()
+        incoming = rpc.incoming
+        assert incoming is not None
+        while True:
+            if incoming.first is not None:
+                await trio.lowlevel.checkpoint()
+            elif rpc.status is not None:
+                return await self._at_end()
+            else:
+                await rpc.wait_message()
+            self._burst = _CHECKPOINT_EVERY
+            response = self._take()
+            if response is not _UNSET:
+                return response
+
+    def _take(self) -> Any:
+        """The next response, if it is here; `_UNSET` if not."""
+        rpc = self._rpc
         deserialize = rpc.method.deserialize
         try:
             message = rpc.take()
@@ -264,7 +283,7 @@ class StreamReplyCall(Call[Request, Response]):
             rpc.status = unreadable(exc)
             rpc.cause = exc
             raise self._error() from exc
-        return await self._at_end()
+        return _UNSET
 
     async def _at_end(self) -> Any:
         rpc = self._rpc

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import trio
 
@@ -41,7 +41,11 @@ def _as_exception(exc: BaseException) -> Exception:
     return error
 
 
-async def drive(source: AsyncIterable[Any], take: Callable[[Any], Awaitable[bool]]) -> None:
+Take: TypeAlias = "Callable[[Any], Awaitable[bool] | bool]"
+"""Takes an item, and says whether it wants more: at once, or when it has waited for room."""
+
+
+async def drive(source: AsyncIterable[Any], take: Take) -> None:
     """Pass each item of *source* to *take*, until it ends or *take* says False.
 
     One task drives it from the first step to the last, and whatever is raised while *take* waits is thrown into a
@@ -54,7 +58,9 @@ async def drive(source: AsyncIterable[Any], take: Callable[[Any], Awaitable[bool
         item = await anext(iterator)
         while True:
             try:
-                more = await take(item)
+                more = take(item)
+                if type(more) is not bool:
+                    more = await more
             except BaseException as exc:  # noqa: ASYNC103  # whose scope it was decides
                 if throw is None:
                     raise
@@ -75,13 +81,14 @@ async def _close(iterator: AsyncIterator[Any]) -> None:
         await close()
 
 
-async def drive_any(source: AsyncIterable[Any] | Iterable[Any], take: Callable[[Any], Awaitable[bool]]) -> None:
+async def drive_any(source: AsyncIterable[Any] | Iterable[Any], take: Take) -> None:
     """`drive`, for an ordinary iterable too, whose steps run on the event loop."""
     if isinstance(source, AsyncIterable):
         await drive(source, take)
         return
     for count, item in enumerate(source, 1):
-        if not await take(item):
+        more = take(item)
+        if not (more if isinstance(more, bool) else await more):
             break
         if not count % _CHECKPOINT_EVERY:
             await trio.lowlevel.checkpoint()

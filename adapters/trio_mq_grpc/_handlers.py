@@ -6,6 +6,7 @@ The ordinary unary call is written out, so that it runs through few frames and m
 from __future__ import annotations
 
 import inspect
+from collections.abc import Awaitable
 from typing import Any
 
 import grpc
@@ -80,7 +81,8 @@ async def _run_streaming(call: ServedCall) -> None:
 async def _drive(call: ServedCall, responses: Any, context: Any) -> None:
     """Send what a streaming function has returned: an async iterator, or a coroutine that writes by itself."""
     if hasattr(responses, "__aiter__"):
-        await drive(responses, _Writer(call, context).write)
+        writer = _Writer(call, context)
+        await drive(responses, writer.watch_and_send if call.home.watchers else writer.take)
     elif inspect.isawaitable(responses):
         await responses
     call.finish_stream()
@@ -89,24 +91,25 @@ async def _drive(call: ServedCall, responses: Any, context: Any) -> None:
 class _Writer:
     """Takes the items of a response stream."""
 
-    __slots__ = ("_call", "_context", "_plain", "_send", "_send_nowait", "_serialize")
+    __slots__ = ("_answer", "_call", "_context", "_serialize")
 
     def __init__(self, call: ServedCall, context: Any) -> None:
         assert call.method is not None
         self._call = call
         self._context = context
-        self._send_nowait = call.answer.send_nowait
-        self._send = call.answer.send
+        self._answer = call.answer
         self._serialize = call.method.serialize
-        self._plain = not call.home.watchers
 
-    async def write(self, item: Any) -> bool:
-        data = (
-            as_bytes(self._serialize(item)) if self._plain else await watched_response(self._call, item, self._context)
-        )
-        if not self._send_nowait(data):
-            await self._send(data)
+    def take(self, item: Any) -> Awaitable[bool] | bool:
+        data = as_bytes(self._serialize(item))
+        return self._answer.send_nowait(data) or self._send(data)
+
+    async def _send(self, data: bytes) -> bool:
+        await self._answer.send(data)
         return True
+
+    async def watch_and_send(self, item: Any) -> bool:
+        return await self._send(await watched_response(self._call, item, self._context))
 
 
 async def _only_request(call: ServedCall, context: Any) -> tuple[Any] | None:

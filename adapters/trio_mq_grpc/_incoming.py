@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 import grpc
@@ -43,24 +44,25 @@ class Incoming:
     """What one end of a call receives: a stream, or a single message that needs care.
 
     Attributes:
+        first: the next message; None if there is none.
         ended: nothing follows what is here.
         assembly: the message of which some pieces are here.
     """
 
-    __slots__ = ("_first", "_limit", "_others", "_reader", "assembly", "ended", "window")
+    __slots__ = ("_limit", "_others", "_reader", "assembly", "ended", "first", "window")
 
     def __init__(self, window: int | None, limit: int | None) -> None:
         self.window: ReceiveWindow = ReceiveWindow(window)
         self.ended: bool = False
         self.assembly: Assembly | None = None
-        self._limit = limit
+        self._limit: float = math.inf if limit is None else limit
         # Most calls never have a second one waiting, and an empty deque is as large as all the rest of an open call's.
-        self._first: bytes | None = None
+        self.first: bytes | None = None
         self._others: deque[bytes] | None = None
         self._reader: Task | None = None
 
     def __len__(self) -> int:
-        return (self._first is not None) + len(self._others or ())
+        return (self.first is not None) + len(self._others or ())
 
     def arrived(self, payload: bytes) -> None:
         """A plain message has come, whole.
@@ -69,10 +71,12 @@ class Incoming:
             Breach: without credit.
             TooLarge: above the limit.
         """
-        self._check(len(payload))
-        self.window.arrived(len(payload))
-        if self._first is None:
-            self._first = payload
+        size = len(payload)
+        if size > self._limit:
+            raise TooLarge(size, int(self._limit))
+        self.window.arrived(size)
+        if self.first is None:
+            self.first = payload
             if self._reader is not None:
                 self.wake()
         else:
@@ -89,7 +93,8 @@ class Incoming:
             self.arrived(Compressed(payload) if flags & COMPRESSED else payload)
             return
         if size is not None:
-            self._check(size)
+            if size > self._limit:
+                raise TooLarge(size, int(self._limit))
             self.window.arrived(size)
             self.assembly = Assembly(size, compressed=bool(flags & COMPRESSED))
         elif flags & COMPRESSED:
@@ -99,8 +104,8 @@ class Incoming:
         if whole is not None:
             message = Compressed(whole) if self.assembly.compressed else whole
             self.assembly = None
-            if self._first is None:
-                self._first = message
+            if self.first is None:
+                self.first = message
                 self.wake()
             else:
                 self._queue(message)
@@ -109,10 +114,6 @@ class Incoming:
         if self._others is None:
             self._others = deque()
         self._others.append(message)
-
-    def _check(self, size: int) -> None:
-        if self._limit is not None and size > self._limit:
-            raise TooLarge(size, self._limit)
 
     def end(self) -> None:
         """Nothing more comes."""
@@ -126,7 +127,7 @@ class Incoming:
 
     def close(self) -> None:
         """Nobody shall take anything any more."""
-        self._first = self._others = None
+        self.first = self._others = None
         self.assembly = None
         self.end()
 
@@ -138,10 +139,10 @@ class Incoming:
 
     def take(self) -> tuple[bytes, int | None] | None:
         """The next message and the credit that is due for it, if any is; None if there is no message."""
-        message = self._first
+        message = self.first
         if message is None:
             return None
-        self._first = self._others.popleft() if self._others else None
+        self.first = self._others.popleft() if self._others else None
         return message, self.window.taken(len(message))
 
     async def wait(self) -> None:

@@ -17,16 +17,17 @@ import trio
 from ._bases import StreamStreamMultiCallableBase, StreamUnaryMultiCallableBase
 from ._calls import StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall, too_large_to_send
 from ._compression import name_of
+from ._generators import drive_any, reported
 from ._intercepted import details_of, intercept
 from ._metadata import checked_metadata
 from ._method import Method
-from ._rpc import Home, Rpc
+from ._rpc import LOCALLY_CANCELLED, Home, Rpc
 
 RequestIterator = AsyncIterable[Any] | Iterable[Any] | None
 
 
 class Beginner(Home, Protocol):
-    """The channel, as what begins calls on it sees it."""
+    """The home of RPCs, as what begins them there sees it."""
 
     encoding: str
     brokered: bool
@@ -40,9 +41,6 @@ class Beginner(Home, Protocol):
 
     def start_task(self, task: Callable[..., Awaitable[None]], *args: Any) -> trio.CancelScope:
         """Run it in the background, with the caller's context."""
-
-    def feed(self, rpc: Rpc, requests: AsyncIterable[Any] | Iterable[Any]) -> None:
-        """Send what an iterator gives, in the background."""
 
 
 class Multicallable:
@@ -141,7 +139,7 @@ class Multicallable:
         if request is not None:
             call.fed_by_iterator()
             if rpc.status is None:
-                self._channel.feed(rpc, request)
+                rpc.feeder = self._channel.start_task(_feed, rpc, request)
         return call
 
     def _check_brokered(self, rpc: Rpc) -> None:
@@ -149,6 +147,25 @@ class Multicallable:
             raise grpc.aio.UsageError("through a proxy only unary calls are made: the messages of a stream would part")
         if rpc.deadline == math.inf and trio.current_effective_deadline() == math.inf:
             raise grpc.aio.UsageError("through a proxy a call needs a timeout: nobody would tell that it was lost")
+
+
+async def _feed(rpc: Rpc, requests: AsyncIterable[Any] | Iterable[Any]) -> None:
+    """Send what *requests* gives."""
+    serialize, outgoing = rpc.method.serialize, rpc.requests
+    assert outgoing is not None  # a stream has them from the beginning
+
+    def send(request: Any) -> Awaitable[bool] | bool:
+        payload = request if serialize is None else serialize(request)
+        return outgoing.send_nowait(payload) or outgoing.send(payload)
+
+    def failed(error: Exception) -> None:
+        """Whatever the user's iterator raises ends the call, as in grpcio."""
+        rpc.cause = error
+        rpc.abandon(LOCALLY_CANCELLED)
+
+    with reported(failed):
+        await drive_any(requests, send)
+        outgoing.end()
 
 
 def seconds(timeout: Any) -> float:

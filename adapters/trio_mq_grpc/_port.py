@@ -76,14 +76,15 @@ class Port:
             task_status.started()
             try:
                 while True:
-                    batch = await self._router.receive_many(_AT_ONCE)
-                    for item in batch:
-                        if type(item) is list:
-                            self._on_message(item)
-                        else:
-                            self._on_event(item)
-                    if len(batch) == _AT_ONCE:
-                        await trio.lowlevel.checkpoint()
+                    batch = await self._router.receive_many()
+                    for start in range(0, len(batch), _AT_ONCE):
+                        if start:
+                            await trio.lowlevel.checkpoint()
+                        for item in batch[start : start + _AT_ONCE]:
+                            if type(item) is list:
+                                self._on_message(item)
+                            else:
+                                self._on_event(item)
             finally:
                 # While the socket is still open: a handler that ends later has nobody to tell.
                 for peer in list(self.peers.values()):
@@ -188,7 +189,8 @@ class Port:
 
     def _on_event(self, event: object) -> None:
         if isinstance(event, trio_mq.PeerJoined):
-            peer = Peer(self._home, event.peer, self._send_nowait, self._blocked)
+            assert self._router is not None
+            peer = Peer(self._home, event.peer, self._router.send_multipart_nowait, self._blocked)
             self.peers[event.peer.routing_id] = peer
             if self._home.stopping:
                 peer.go_away()
@@ -202,10 +204,6 @@ class Port:
         peer.lost()
 
     # --- what goes out ----------------------------------------------------------------------------------------------
-
-    def _send_nowait(self, frames: Frames) -> None:
-        assert self._router is not None
-        self._router.send_multipart_nowait(frames)
 
     def _blocked(self, peer: Peer) -> None:
         assert self._nursery is not None

@@ -7,7 +7,7 @@ response is an empty message.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterable, Awaitable, Callable, Generator, Iterable
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, ClassVar, Final, Self, TypeVar
@@ -248,7 +248,7 @@ class QueuingChannel(grpc.aio.Channel):
         if grace and self._active:
             with trio.move_on_after(grace):
                 while self._active:
-                    await next(iter(self._active)).wait_ended(cancels=False)
+                    await next(iter(self._active)).wait_ended()
         self._abandon_all()
         await trio.lowlevel.checkpoint()
 
@@ -343,10 +343,6 @@ class QueuingChannel(grpc.aio.Channel):
     def retry(self, rpc: Rpc, status: Status) -> bool:
         """Nothing is done twice."""
         return False
-
-    def feed(self, rpc: Rpc, requests: AsyncIterable[Any] | Iterable[Any]) -> None:
-        """There are no request streams."""
-        raise AssertionError("no method with a request stream gets this far")
 
     def start_task(self, task: Callable[..., Awaitable[None]], *args: Any) -> trio.CancelScope:
         """Run ``task(*args)`` in the background until the channel is closed."""

@@ -14,10 +14,12 @@ from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, w
 from ._compression import compress
 from ._flow import SendWindow
 from ._outbox import Frames, Outbox, Pieces
-from ._wire import CALL, COMPRESSED, DATA, END, FRAG, HEAD, MSG, SEQ_MASK, pack
+from ._wire import CALL, CHARGE, COMPRESSED, DATA, END, FRAG, HEAD, HEADER, MAGIC, MSG, SEQ_MASK, pack
 
 if TYPE_CHECKING:
     from ._rpc import Rpc, Subchannel
+
+_pack = HEADER.pack
 
 
 class Requests:
@@ -97,6 +99,22 @@ class Requests:
         if self._window.grant(total):
             self.wake()
 
+    def send_nowait(self, payload: bytes) -> bool:
+        """Send a message if nothing hinders; False if `send` has to."""
+        window, outbox = self._window, self._outbox
+        if outbox is None or window.balance <= 0 or self._rpc.status is not None:
+            return False
+        if self._replay is not None:
+            self._keep(self._replay, payload)
+        if self._encoding or len(payload) > self._fragment_size:
+            self._message(payload, DATA)
+        else:
+            window.balance -= len(payload) + CHARGE
+            seq = self._seq
+            self._seq = (seq + 1) & SEQ_MASK
+            outbox.send(self._call_id, [b"", _pack(MAGIC, DATA, MSG, seq, self._call_id), payload])
+        return True
+
     async def send(self, payload: bytes) -> bool:
         """Send a message once there is a peer, and credit; False if the RPC has ended instead.
 
@@ -104,9 +122,7 @@ class Requests:
             trio.BusyResourceError: another task waits to send.
         """
         while self._rpc.status is None:
-            if self._outbox is not None and self._window.balance > 0:
-                self._keep(payload)
-                self._message(payload, DATA)
+            if self.send_nowait(payload):
                 return True
             if self._writer is not None:
                 raise trio.BusyResourceError("another task is writing to this call")
@@ -123,12 +139,11 @@ class Requests:
         assert self._outbox is not None
         self._outbox.send(self._call_id, [b"", self._header(DATA, END)])
 
-    def _keep(self, payload: bytes) -> None:
-        if self._replay is not None:
-            self._replay.append(payload)
-            self._replay_size += len(payload)
-            if self._replay_size > self._rpc.method.retry_buffer:
-                self._replay = None
+    def _keep(self, replay: list[bytes], payload: bytes) -> None:
+        replay.append(payload)
+        self._replay_size += len(payload)
+        if self._replay_size > self._rpc.method.retry_buffer:
+            self._replay = None
 
     def _message(
         self, payload: bytes, kind: int, flags: int = 0, finish: int = 0, opening: list[bytes] | None = None

@@ -10,8 +10,8 @@ An attempt is *committed* once something of the reply was seen: from then on it 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Final, Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Protocol
 
 import grpc
 import trio
@@ -240,7 +240,8 @@ class Rpc:
         incoming = self.incoming
         try:
             if flags == MSG and count == 2 and incoming is not None and incoming.assembly is None:
-                self._check_only_one(incoming)
+                if self.method.unary_reply:
+                    self._check_only_one(incoming)
                 incoming.arrived(frames[at + 1])
                 if self.initial is None:
                     self._commit(())
@@ -260,7 +261,8 @@ class Rpc:
         if unit.head is not None:
             self._on_head(unit.head)
         if flags & MSG:
-            self._check_only_one(incoming)
+            if self.method.unary_reply:
+                self._check_only_one(incoming)
             incoming.piece(flags, unit.size, unit.payload)
             if self.initial is None:
                 self._commit(())
@@ -270,7 +272,7 @@ class Rpc:
             raise Breach("the server ended its stream without a status")
 
     def _check_only_one(self, incoming: Incoming) -> None:
-        if self.method.unary_reply and incoming:
+        if incoming.first is not None:
             raise Breach("a unary reply has more than one message")
 
     def _on_head(self, data: bytes) -> None:
@@ -417,19 +419,25 @@ class Rpc:
 
     # --- waiting ----------------------------------------------------------------------------------------------------
 
-    async def wait_ended(self, *, cancels: bool) -> None:
-        """Wait for the status; *cancels*: being cancelled here cancels the RPC."""
+    async def wait_ended(self) -> None:
+        """Wait for the status."""
         while self.status is None:
-            if cancels and self._waiter is None:
-                self._waiter = current_task()
-                await wait_task_rescheduled(self._abort_waiter)
-                continue
-            try:
-                await self._changed()
-            except trio.Cancelled:
-                if cancels:
-                    self.abandon(LOCALLY_CANCELLED)
-                raise
+            await self._changed()
+
+    def end_or_cancel(self) -> Coroutine[Any, Any, Any]:
+        """Await this for the status, where being cancelled cancels the RPC; while it runs."""
+        if self._waiter is None:
+            # One waits for most calls, and this is a frame less to resume than a coroutine of ours would be.
+            self._waiter = current_task()
+            return wait_task_rescheduled(self._abort_waiter)  # noqa: ASYNC105  # the caller awaits it
+        return self._wait_with_others()
+
+    async def _wait_with_others(self) -> None:
+        try:
+            await self.wait_ended()
+        except trio.Cancelled:
+            self.abandon(LOCALLY_CANCELLED)
+            raise
 
     async def wait_initial(self) -> None:
         """Wait for the initial metadata, or the status."""
@@ -449,7 +457,7 @@ class Rpc:
         """
         incoming = self.incoming
         assert incoming is not None
-        while not incoming and self.status is None:
+        while incoming.first is None and self.status is None:
             try:
                 await incoming.wait()
             except trio.Cancelled:

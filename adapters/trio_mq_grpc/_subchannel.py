@@ -140,33 +140,35 @@ class Subchannel:
                         self._enter(State.TRANSIENT_FAILURE)
 
     async def _receive(self, dealer: trio_mq.Dealer) -> None:
-        calls = self.calls
         while True:
-            batch = await dealer.receive_many(_AT_ONCE)
-            if len(batch) == _AT_ONCE:
-                await trio.lowlevel.checkpoint()
-            for item in batch:
-                if type(item) is not list:
-                    self._on_event(item)
-                    continue
-                try:
-                    at = 1 if not item[0] else envelope_end(item)
-                    magic, kind, flags, value, call_id = _unpack(item[at] if at else b"")
-                except (struct.error, IndexError):
-                    self.dropped += 1
-                    continue
-                call = calls.get(call_id)
-                if call is None or magic != MAGIC:
-                    self._on_other(magic, kind, value, call_id, item[at:])
-                elif kind == DATA:
-                    call.on_data(flags, value, item, at)
-                elif kind == CREDIT:
-                    call.on_credit(value)
-                elif kind == RESET:
-                    call.on_reset(flags, item[at:])
-                else:
-                    unknown = Status(grpc.StatusCode.UNIMPLEMENTED, f"the server sent a unit of type {kind}")
-                    call.abandon(unknown)
+            batch = await dealer.receive_many()
+            for start in range(0, len(batch), _AT_ONCE):
+                if start:
+                    await trio.lowlevel.checkpoint()
+                for item in batch[start : start + _AT_ONCE]:
+                    if type(item) is list:
+                        self._on_message(item)
+                    else:
+                        self._on_event(item)
+
+    def _on_message(self, frames: Frames) -> None:
+        try:
+            at = 1 if not frames[0] else envelope_end(frames)
+            magic, kind, flags, value, call_id = _unpack(frames[at] if at else b"")
+        except (struct.error, IndexError):
+            self.dropped += 1
+            return
+        call = self.calls.get(call_id)
+        if call is None or magic != MAGIC:
+            self._on_other(magic, kind, value, call_id, frames[at:])
+        elif kind == DATA:
+            call.on_data(flags, value, frames, at)
+        elif kind == CREDIT:
+            call.on_credit(value)
+        elif kind == RESET:
+            call.on_reset(flags, frames[at:])
+        else:
+            call.abandon(Status(grpc.StatusCode.UNIMPLEMENTED, f"the server sent a unit of type {kind}"))
 
     def _on_other(self, magic: int, kind: int, value: int, call_id: int, frames: list[bytes]) -> None:
         """A unit of no call of ours; they are dropped, never answered: that would be a storm after each cancel."""

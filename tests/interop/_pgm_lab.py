@@ -1,11 +1,13 @@
 """Two network namespaces joined by a link that can lose packets, and processes that talk multicast in them.
 
-Namespaces need root. Where there is none, or no `ip` or `nft`, tests that want them are skipped, visibly; where the
-environment has promised all peers (``TRIO_MQ_REQUIRE_PEERS=1``) that is a failure instead.
+Who is not root becomes root of a user namespace. Where the kernel does not allow that, or there is no `ip` or `nft`,
+tests that want the lab are skipped, visibly; where the environment has promised all peers
+(``TRIO_MQ_REQUIRE_PEERS=1``) that is a failure instead.
 """
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import json
 import os
@@ -15,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,16 @@ _OFFLOAD = Path(__file__).with_name("_pgm_offload.py")
 _RELAY = Path(__file__).with_name("_pgm_relay.py")
 _ROOT = Path(__file__).parents[2]
 _numbers = itertools.count(os.getpid() * 100)
+
+_HELD = ("--user", "--net", "--mount")
+# In a mount namespace of its own, /run is where `ip` may write the names of networks.
+_HOLDER = ["unshare", *_HELD, "--map-root-user", "sh", "-c", "mount -t tmpfs none /run && echo ready && exec cat"]
+_SWITCHES = {
+    "kernel.apparmor_restrict_unprivileged_userns": ("1", "0"),
+    "kernel.unprivileged_userns_clone": ("0", "1"),
+    "user.max_user_namespaces": ("0", "10000"),
+}
+"""What forbids user namespaces, and what allows them. Debian and Ubuntu have a switch of their own each."""
 
 LEFT4, RIGHT4, GROUP4 = "10.77.0.1", "10.77.0.2", "239.192.1.1"
 LEFT6, RIGHT6, GROUP6 = "fd77::1", "fd77::2", "ff15::7"
@@ -45,23 +57,61 @@ def pgm_python() -> str | None:
 
 
 @cache
+def _entering() -> tuple[str, ...]:
+    """How a command begins that needs to be root of its networks: nothing for who is root anyway.
+
+    Others get a user namespace, which a process holds as long as this one lives.
+
+    Raises:
+        RuntimeError: it cannot be had; why, and what to do.
+    """
+    if os.geteuid() == 0:
+        return ()
+    holder = subprocess.Popen(_HOLDER, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    if not holder.stdout.readline():
+        reason = holder.communicate()[1].strip()
+        raise RuntimeError(f"only root may have network namespaces here ({reason}): run as root, or {_advice()}")
+    atexit.register(holder.communicate)
+    return ("nsenter", "--preserve-credentials", *_HELD, f"--target={holder.pid}")
+
+
+def _advice() -> str:
+    """What lets users have namespaces of their own."""
+    for name, (forbidding, allowing) in _SWITCHES.items():
+        switch = Path("/proc/sys", *name.split("."))
+        if switch.exists() and switch.read_text().strip() == forbidding:
+            return f"sysctl {name}={allowing}"
+    return "outside of a container that forbids user namespaces"
+
+
+@cache
 def has_namespaces() -> str:
-    """Why there can be no namespaces here; empty if there can."""
-    if os.name != "posix" or os.geteuid() != 0:
-        return "network namespaces need root"
-    missing = [tool for tool in ("ip", "nft") if shutil.which(tool) is None]
+    """Why there can be no namespaces here, and what to do; empty if there can."""
+    if not sys.platform.startswith("linux"):
+        return "network namespaces are Linux's"
+    tools = {"ip": "iproute2", "nft": "nftables", "unshare": "util-linux", "nsenter": "util-linux"}
+    missing = [f"{tool} ({package})" for tool, package in tools.items() if shutil.which(tool) is None]
     if missing:
-        return f"{' and '.join(missing)} (iproute2, nftables) are not installed"
+        return f"{', '.join(missing)} not found: install it, or add /usr/sbin to PATH"
     name = f"probe{next(_numbers)}"
-    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True, check=False)
-    if made.returncode:
-        return f"this machine allows no network namespaces: {made.stderr.strip()}"
+    try:
+        _ip("netns", "add", name)
+    except RuntimeError as exc:
+        return str(exc)
+    except subprocess.CalledProcessError as exc:
+        return f"this machine allows no network namespaces, not even to root: {exc.stderr.decode().strip()}"
     _ip("netns", "del", name)
     return ""
 
 
+def inside(namespace: str) -> tuple[str, ...]:
+    """How a command begins that runs in *namespace*."""
+    return (*_entering(), "ip", "netns", "exec", namespace)
+
+
 def _ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True)
+    subprocess.run([*_entering(), "ip", *arguments], check=True, capture_output=True)
 
 
 def _join(left: str, left_device: str, right: str, right_device: str) -> None:
@@ -70,7 +120,7 @@ def _join(left: str, left_device: str, right: str, right_device: str) -> None:
     _ip("link", "add", left_device, "netns", left, "type", "veth", *peer)
     for name, device in ((left, left_device), (right, right_device)):
         # A relay forwards what it reads, and the kernel would leave checksums of such a cable uncomputed.
-        command = ["ip", "netns", "exec", name, sys.executable, str(_OFFLOAD), device]
+        command = [*inside(name), sys.executable, str(_OFFLOAD), device]
         subprocess.run(command, check=True, capture_output=True)
 
 
@@ -142,7 +192,7 @@ class Lab:
             for side in ("left", "right"):
                 _ip("-n", self.middle, "link", "set", side, "up", "promisc", "on")
             arguments = ["left", "right", *map(str, relay)]
-            self.ends.append(End(["ip", "netns", "exec", self.middle, sys.executable, str(_RELAY), *arguments]))
+            self.ends.append(End([*inside(self.middle), sys.executable, str(_RELAY), *arguments]))
 
     def _configure(self) -> None:
         for name, four, six in ((self.left, LEFT4, LEFT6), (self.right, RIGHT4, RIGHT6)):
@@ -156,21 +206,22 @@ class Lab:
         for end in self.ends:
             end.close()
         for name in (self.left, self.middle, self.right):
-            subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+            with suppress(subprocess.CalledProcessError):
+                _ip("netns", "del", name)
 
     def drop(self, *rules: str, where: str | None = None) -> None:
         """Drop what one of *rules* (nftables) matches, of what arrives at *where* (right); without rules: nothing."""
         script = "flush ruleset\ntable inet t {\n chain i {\n  type filter hook input priority 0;\n"
         script += "".join(f"  {rule} drop\n" for rule in rules) + " }\n}\n"
-        command = ["ip", "netns", "exec", where or self.right, "nft", "-f", "-"]
+        command = [*inside(where or self.right), "nft", "-f", "-"]
         subprocess.run(command, input=script, text=True, check=True, capture_output=True)
 
     def start(self, side: str, library: str, role: str, endpoint: str, **plan: Any) -> End:
         """A process on *side*, ready."""
         python = sys.executable if library == "trio_mq" else pgm_python()
         assert python is not None
-        inside = ["ip", "netns", "exec", side, "env", "PYTHONPATH=" + str(_ROOT)]
-        end = End([*inside, python, str(_END), library, role, endpoint, json.dumps(plan)])
+        command = [*inside(side), "env", f"PYTHONPATH={_ROOT}", python, str(_END), library, role, endpoint]
+        end = End([*command, json.dumps(plan)])
         self.ends.append(end)
         return end
 

@@ -79,6 +79,13 @@ def test_the_channel_is_grpc_s_own_class() -> None:
     assert isinstance(trio_mq_grpc.insecure_channel(NOBODY), grpc.aio.Channel)
 
 
+def test_what_a_channel_shows_is_grpc_s_and_serve() -> None:
+    """What RPCs call is none of the user's: it would be in ``help(Channel)``, and in use, and never change again."""
+    channel = trio_mq_grpc.insecure_channel(NOBODY)
+    ours = {name for name in dir(channel) if not name.startswith("_")}
+    assert ours - set(dir(grpc.aio.Channel)) == {"serve"}
+
+
 def test_stubs_may_be_made_before_there_is_a_run() -> None:
     server = server_of(Place=place)
     port = server.add_insecure_port("tcp://127.0.0.1:0")
@@ -174,6 +181,17 @@ async def test_close_with_grace_cancels_a_long_call() -> None:
         with trio.fail_after(5):
             await both.channel.close(0.05)
         assert await call.code() is CODE.CANCELLED
+
+
+async def test_a_close_that_is_cancelled_during_its_grace_cancels_the_calls() -> None:
+    held = Held()
+    async with ends(Place=held.place) as both:
+        call = both.stub.Place(both.order())
+        await wait_until(lambda: held.began)
+        with trio.move_on_after(0.05):
+            await both.channel.close(60)
+        with trio.fail_after(2):
+            assert await call.code() is CODE.CANCELLED
 
 
 async def test_an_error_in_the_block_comes_out_as_it_is() -> None:

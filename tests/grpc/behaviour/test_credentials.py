@@ -125,6 +125,26 @@ async def test_a_plug_in_that_fails_leaves_the_call_unauthenticated(how: str) ->
         await stub.Place(order())
 
 
+async def test_a_call_whose_plug_in_never_answers_ends_with_a_cancelled_channel() -> None:
+    asked = trio.Event()
+    token = trio.lowlevel.current_trio_token()
+
+    class Silent(grpc.AuthMetadataPlugin):
+        def __call__(self, context: Any, callback: Any) -> None:
+            token.run_sync_soon(asked.set)
+
+    with trio.CancelScope() as scope:
+        async with secured() as (stub, seen):
+            call = stub.Place(order(), credentials=grpc.metadata_call_credentials(Silent()))
+            await asked.wait()
+            scope.cancel()
+            await trio.lowlevel.checkpoint()
+    assert scope.cancelled_caught
+    assert seen == []
+    with trio.fail_after(2):
+        assert await call.code() is CODE.CANCELLED
+
+
 async def test_tokens_are_not_sent_in_the_clear() -> None:
     credentials = grpc.access_token_call_credentials("t1")
     async with secured("tcp") as (stub, seen):

@@ -413,7 +413,7 @@ async def test_the_rest_of_a_large_request_is_not_sent_when_its_call_has_ended(k
     async with raw_server(endpoint="tcp://127.0.0.1:0") as (server, channel):
         call = channel.unary_unary(PATH)(bytes(100_000_000))
         call_id = await server.receive_call()
-        subchannel = channel._subchannels[0]
+        subchannel = channel._dispatcher.subchannels[0]
         assert subchannel.outbox.waits(call_id)
         await server.send(pack(kind, STATUS | (END if kind == DATA else 0), 0, call_id), encode_status(8, "", ()))
         while not call.done():

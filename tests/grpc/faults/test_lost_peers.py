@@ -197,7 +197,7 @@ async def test_calls_that_never_left_this_process_are_made_again_without_a_polic
                 # Fills what is between the ends: both kernels' buffers, and the socket's own queue.
                 await channel.channel_ready()
                 blocking = [channel.unary_unary("/test.Service/M")(bytes(1_000_000)) for _ in range(20)]
-                subchannel = channel._subchannels[0]
+                subchannel = channel._dispatcher.subchannels[0]
                 await wait_until(lambda: subchannel.outbox.blocked)
                 waiting = [channel.unary_unary("/test.Service/M")(b"%d" % number) for number in range(100)]
                 assert subchannel.outbox.unopened >= {call._rpc.call_id for call in waiting}

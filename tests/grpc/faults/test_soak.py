@@ -226,7 +226,7 @@ class State:
         gc.collect()
         gc.collect()
         (peer,) = port_of(server).peers.values()
-        subchannel = channel._subchannels[0]
+        subchannel = channel._dispatcher.subchannels[0]
         self.tasks = trio.lowlevel.current_statistics().tasks_living
         self.descriptors = len(os.listdir("/proc/self/fd"))
         self.bytes = rss()
@@ -234,9 +234,9 @@ class State:
             "calls of the server": len(peer.calls),
             "handlers": server._home.pool.busy,
             "handlers of the peer": peer.running,
-            "calls of the channel": len(channel._active) + len(channel._waiting),
+            "calls of the channel": len(channel._dispatcher.active) + len(channel._dispatcher.waiting),
             "calls of the connection": len(subchannel.calls),
-            "deadlines": len(server._home.wheel) + len(channel.wheel),
+            "deadlines": len(server._home.wheel) + len(channel._dispatcher.wheel),
             "waiting": peer.outbox.waiting_bytes + subchannel.outbox.waiting_bytes + len(peer.held),
             "waiting control": len(peer.outbox._control) + len(subchannel.outbox._control),
         }
@@ -244,7 +244,7 @@ class State:
 
 
 def idle(server: Any, channel: Any) -> bool:
-    return server._home.pool.busy == 0 and not channel._active and len(port_of(server).peers) == 1
+    return server._home.pool.busy == 0 and not channel._dispatcher.active and len(port_of(server).peers) == 1
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
