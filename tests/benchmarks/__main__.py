@@ -17,12 +17,13 @@ from . import _libraries, _report
 from ._compare import compare
 from ._conduct import DEADLINE, conduct
 from ._figures import RowResult, missed_floors
+from ._multicast_rows import MULTICAST_ROWS
 from ._outcome import Outcome
 from ._rows import ROWS
 from ._rpc_rows import RPC_ROWS
 from ._scenario import Contestant, Row
 
-_ALL = ROWS + RPC_ROWS
+_ALL = ROWS + RPC_ROWS + MULTICAST_ROWS
 _RESULTS = Path(__file__).with_name("results") / "latest.json"
 _RUN_SECONDS = 1.7  # what a run takes with its two interpreters, on average
 
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = _leave_out(rows)
     if not rows:
         return 2
-    facts = _report.machine()
+    facts = _report.machine(multicast=any(row.subject.scenario.multicast for row in rows))
     print(_report.render_machine(facts, options.pairs))
     runs = sum(len(row.field(options.full)) for row in rows) * options.pairs
     kind = "the full set" if options.full else "the short set: rows with floors; --full for the rest"
@@ -96,11 +97,16 @@ def _leave_out(rows: Sequence[Row]) -> list[Row]:
     """Those that can run here; says which cannot, and why. Their floors are nobody's business then."""
     left_out: dict[str, list[str]] = {}
     for row in rows:
-        if missing := _libraries.missing(row.subject.library):
+        if missing := _missing(row):
             left_out.setdefault(" and ".join(missing), []).append(row.name)
     for missing_modules, names in left_out.items():
         print(_report.wrap(f"left out, for want of {missing_modules}: {', '.join(names)}"))
-    return [row for row in rows if not _libraries.missing(row.subject.library)]
+    return [row for row in rows if not _missing(row)]
+
+
+def _missing(row: Row) -> list[str]:
+    sender, receiver = row.subject.libraries
+    return list(dict.fromkeys(_libraries.missing(sender) + _libraries.missing(receiver)))
 
 
 def _show_progress(row: Row, rounds: int, number: int, contestant: Contestant, outcome: Outcome | str) -> None:

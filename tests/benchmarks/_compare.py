@@ -29,7 +29,7 @@ async def compare(
     """
     field = row.field(full)
     outcomes: dict[str, list[Outcome]] = {contestant.label: [] for contestant in field}
-    failures = {contestant.label: "absent" for contestant in field if installed(contestant.library) is None}
+    failures = {contestant.label: "absent" for contestant in field if None in map(installed, contestant.libraries)}
     for number in range(rounds):
         for contestant in field if number % 2 == 0 else reversed(field):
             # Rounds that nobody can be compared in would only take time.

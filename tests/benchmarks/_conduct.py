@@ -8,19 +8,20 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 import trio
 
+from . import _libraries
 from ._crowd import crowd
-from ._outcome import Outcome
-from ._scenario import Contestant, Pattern, Scenario, Transport, can_pin
+from ._network import Network, open_network
+from ._outcome import Datagrams, Outcome
+from ._scenario import Contestant, Pattern, Scenario, can_pin
 
 DEADLINE = 60.0  # seconds for a whole run of little more than one second of traffic
 
@@ -62,108 +63,150 @@ async def conduct(contestant: Contestant, *, deadline: float = DEADLINE) -> Outc
     with ExitStack() as stack:
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-"))
         errors = stack.enter_context(tempfile.TemporaryFile())
-        job = {"library": contestant.library, "scenario": asdict(scenario)}
         try:
             with trio.fail_after(deadline):
+                opening = open_network(scenario.transport, scratch)
+                stage = _Stage(contestant, await trio.to_thread.run_sync(stack.enter_context, opening), errors)
                 if scenario.transport == "inproc":
-                    reports = [await _alone(job, errors)]
+                    reports = [await _alone(stage)]
                 elif scenario.publishes:
-                    reports = await _publish(job, scenario, scratch, errors)
+                    reports = await _publish(stage)
                 elif _ROLES[scenario.pattern][0] == "serve":
-                    reports = await _call(job, scenario, scratch, errors)
+                    reports = await _call(stage)
                 else:
-                    reports = await _converse(job, scenario, scratch, errors)
+                    reports = await _converse(stage)
         except trio.TooSlowError:
             raise RunFailed(f"no result within {deadline:g} s{_last_words(errors)}") from None
-        except (EOFError, OSError, trio.BrokenResourceError) as exc:
+        except (EOFError, OSError, trio.BrokenResourceError, subprocess.CalledProcessError) as exc:
             raise RunFailed(f"{exc}{_last_words(errors)}") from exc
     return _outcome(scenario, reports)
 
 
-async def _alone(job: dict[str, Any], errors: IO[bytes]) -> dict[str, Any]:
-    async with _start({**job, "role": "inproc", "endpoint": "inproc://benchmark"}, errors) as process:
+@dataclass(frozen=True)
+class _Stage:
+    """Who runs, where, and the file for what its processes write to stderr."""
+
+    contestant: Contestant
+    network: Network
+    errors: IO[bytes]
+
+    @property
+    def scenario(self) -> Scenario:
+        return self.contestant.scenario
+
+
+async def _alone(stage: _Stage) -> dict[str, Any]:
+    async with _start(stage, "inproc", stage.network.bind) as process:
         return await process.event("result")
 
 
-async def _converse(job: dict[str, Any], scenario: Scenario, scratch: str, errors: IO[bytes]) -> Reports:
-    async with _pair(job, scenario, scratch, errors) as (binder, connector):
-        endpoint = await _meet(binder, connector)
+async def _converse(stage: _Stage) -> Reports:
+    async with _ends(stage) as (binder, connectors):
+        endpoint = await _meet(stage, binder, connectors)
         with crowd() as join:
-            if scenario.idle_peers:
-                await trio.to_thread.run_sync(join, endpoint, scenario.idle_peers)
-            await connector.tell({"endpoint": endpoint})
+            if stage.scenario.idle_peers:
+                await trio.to_thread.run_sync(join, endpoint, stage.scenario.idle_peers)
+            await _tell(connectors, endpoint=endpoint)
 
             async def collect() -> Reports:
-                return [await binder.event("result"), await connector.event("result")]
+                return [await binder.event("result"), *await _events(connectors, "result")]
 
-            return await _unless_one_crashes(collect, binder, connector)
+            return await _unless_one_crashes(collect, binder, *connectors)
 
 
-async def _publish(job: dict[str, Any], scenario: Scenario, scratch: str, errors: IO[bytes]) -> Reports:
-    async with _pair(job, scenario, scratch, errors) as (publisher, subscribers):
-        await subscribers.tell({"endpoint": await _meet(publisher, subscribers)})
+async def _publish(stage: _Stage) -> Reports:
+    async with _ends(stage) as (publisher, subscribers):
+        await _tell(subscribers, endpoint=await _meet(stage, publisher, subscribers))
 
         async def collect() -> Reports:
-            await subscribers.event("ready")
+            await _events(subscribers, "ready")
             await publisher.tell({"go": True})
-            received = await subscribers.event("result")
+            received = await _events(subscribers, "result")
             await publisher.tell({"stop": True})
-            return [received, await publisher.event("result")]
+            return [*received, await publisher.event("result")]
 
-        return await _unless_one_crashes(collect, publisher, subscribers)
+        return await _unless_one_crashes(collect, publisher, *subscribers)
 
 
-async def _call(job: dict[str, Any], scenario: Scenario, scratch: str, errors: IO[bytes]) -> Reports:
-    async with _pair(job, scenario, scratch, errors) as (server, client):
-        await client.tell({"endpoint": await _meet(server, client)})
+async def _call(stage: _Stage) -> Reports:
+    async with _ends(stage) as (server, clients):
+        await _tell(clients, endpoint=await _meet(stage, server, clients))
 
         async def collect() -> Reports:
-            called = await client.event("result")
+            called = await _events(clients, "result")
             await server.tell({"stop": True})
-            return [called, await server.event("result")]
+            return [*called, await server.event("result")]
 
-        return await _unless_one_crashes(collect, server, client)
+        return await _unless_one_crashes(collect, server, *clients)
 
 
 def _outcome(scenario: Scenario, reports: Reports) -> Outcome:
-    # Exactly one process has a clock of its own: the one that receives, or that makes the round trips.
-    measured = max(reports, key=lambda report: report["seconds"])
-    if not measured["messages"]:
+    # Those that receive, or make the round trips, have clocks of their own: one process, or `scenario.processes`. All
+    # clocks of a machine have one zero, so several are busy from the first one's first message to the last one's last.
+    measured = [report for report in reports if report["ended"]]
+    messages = sum(report["messages"] for report in measured)
+    if not messages:
         raise RunFailed("not a single message arrived")
     sent = max(report["sent"] for report in reports)
+    began, ended = min(report["began"] for report in measured), max(report["ended"] for report in measured)
+    seconds = ended - began
     return Outcome(
-        messages=measured["messages"],
-        seconds=measured["seconds"],
-        cpu_seconds=sum(report["cpu"] or 0.0 for report in reports),
-        p50=measured["p50"],
-        p99=measured["p99"],
+        messages=messages,
+        seconds=seconds,
+        cpu_seconds=_cpu(reports),
+        p50=measured[0]["p50"],
+        p99=measured[0]["p99"],
         memory=max((report["memory"] for report in reports if report["memory"] is not None), default=None),
-        missing=sent * scenario.subscribers - measured["messages"] if scenario.publishes else 0,
+        missing=sent * scenario.subscribers * scenario.processes - messages if scenario.publishes else 0,
+        datagrams=_datagrams(measured, reports[-1], seconds),
     )
 
 
-def _bind_endpoint(transport: Transport, scratch: str) -> str:
-    return "tcp://127.0.0.1:*" if transport == "tcp" else f"ipc://{scratch}/socket"
+def _cpu(reports: Reports) -> float:
+    return sum(report["cpu"] or 0.0 for report in reports)
+
+
+def _datagrams(receivers: Reports, source: dict[str, Any], seconds: float) -> Datagrams | None:
+    counted = [report["datagrams"] for report in receivers]
+    if source["datagrams"] is None or None in counted:
+        return None
+    sent, _ = source["datagrams"]
+    received = max(received for _, received in counted)  # each counts what all in the same place received
+    return Datagrams(
+        sent=sent,
+        received=received,
+        rate=received / seconds,
+        source_cpu=source["cpu"] / max(sent, 1),
+        receiver_cpu=_cpu(receivers) / max(received, 1),
+        receive_buffer=min((report["receive_buffer"] or 0 for report in receivers), default=0) or None,
+    )
 
 
 @asynccontextmanager
-async def _pair(
-    job: dict[str, Any], scenario: Scenario, scratch: str, errors: IO[bytes]
-) -> AsyncIterator[tuple[_Process, _Process]]:
-    """Both processes of a run: the one that binds, and the one that waits to be told where."""
-    binds, connects = _ROLES[scenario.pattern]
+async def _ends(stage: _Stage) -> AsyncIterator[tuple[_Process, list[_Process]]]:
+    """The process that binds, and those, usually one, that wait to be told where."""
+    binds, connects = _ROLES[stage.scenario.pattern]
     async with AsyncExitStack() as stack:
-        connector = await stack.enter_async_context(_start({**job, "role": connects, "endpoint": None}, errors))
-        endpoint = _bind_endpoint(scenario.transport, scratch)
-        binder = await stack.enter_async_context(_start({**job, "role": binds, "endpoint": endpoint}, errors))
-        yield binder, connector
+        connectors = [
+            await stack.enter_async_context(_start(stage, connects, None)) for _ in range(stage.scenario.processes)
+        ]
+        yield await stack.enter_async_context(_start(stage, binds, stage.network.bind)), connectors
 
 
-async def _meet(binder: _Process, connector: _Process) -> str:
-    """Where *binder* is bound; the other has imported its library by then."""
-    await connector.event("loaded")
+async def _meet(stage: _Stage, binder: _Process, connectors: Sequence[_Process]) -> str:
+    """Where to connect to *binder*, which is bound; the others have imported their library by then."""
+    await _events(connectors, "loaded")
     endpoint: str = (await binder.event("bound"))["endpoint"]
-    return endpoint.rstrip("\0")
+    return stage.network.connect or endpoint.rstrip("\0")
+
+
+async def _tell(processes: Iterable[_Process], **values: Any) -> None:
+    for process in processes:
+        await process.tell(values)
+
+
+async def _events(processes: Iterable[_Process], name: str) -> Reports:
+    return [await process.event(name) for process in processes]
 
 
 async def _unless_one_crashes(collect: Callable[[], Awaitable[Reports]], *processes: _Process) -> Reports:
@@ -220,19 +263,21 @@ class _Process:
 
 
 @asynccontextmanager
-async def _start(job: dict[str, Any], errors: IO[bytes]) -> AsyncIterator[_Process]:
-    cores = choose_cores()
-    core = cores and cores[0 if job["role"] in _SENDING else 1]
+async def _start(stage: _Stage, role: str, endpoint: str | None) -> AsyncIterator[_Process]:
+    side = 0 if role in _SENDING else 1
+    library = stage.contestant.libraries[side]
     process = await trio.lowlevel.open_process(
-        [sys.executable, "-m", f"{__package__}._worker"],
+        [*stage.network.inside[side], _libraries.interpreter(library), "-m", f"{__package__}._worker"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=errors,
+        stderr=stage.errors,
         cwd=_ROOT,
     )
     try:
         worker = _Process(process)
-        await worker.tell({**job, "core": core})
+        core = _core(stage.scenario, role, side)
+        job = {"library": library, "role": role, "endpoint": endpoint, "core": core}
+        await worker.tell({**job, "scenario": asdict(stage.scenario)})
         yield worker
     finally:
         # Killed even when all went well: its figures are here, and its interpreter's end is nobody's business.
@@ -242,6 +287,13 @@ async def _start(job: dict[str, Any], errors: IO[bytes]) -> AsyncIterator[_Proce
             for pipe in (process.stdin, process.stdout):
                 if pipe is not None:
                     await pipe.aclose()
+
+
+def _core(scenario: Scenario, role: str, side: int) -> int | None:
+    """The core of a process. None: those that it finds, for many that would only stand in a queue for one."""
+    cores = choose_cores()
+    alone = scenario.processes == 1 or role != _ROLES[scenario.pattern][1]
+    return cores[side] if cores and alone else None
 
 
 def _last_words(errors: IO[bytes]) -> str:

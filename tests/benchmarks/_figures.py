@@ -50,7 +50,7 @@ class Verdict:
 
     @property
     def more_is_better(self) -> bool:
-        return self.quantity == "rate"
+        return self.quantity in ("rate", "datagrams")
 
     @property
     def nearness(self) -> float | None:
@@ -75,11 +75,17 @@ def spread(values: Iterable[float]) -> Spread | None:
 
 
 def value(outcome: Outcome, quantity: Quantity) -> float:
-    """What the row compares: messages a second, seconds, or bytes."""
+    """What a row compares or bounds: messages or datagrams a second, seconds, or bytes."""
     if quantity == "rate":
         return outcome.rate
+    if quantity == "datagrams":
+        if outcome.datagrams is None:
+            raise ValueError("only multicast has datagrams, and not every kernel counts them")
+        return outcome.datagrams.rate
     if quantity == "time":
         return 1 / outcome.rate
+    if quantity == "cpu":
+        return outcome.cpu_seconds / outcome.messages
     if quantity == "memory":
         if outcome.memory is None:
             raise ValueError("only open calls have a memory")
@@ -89,9 +95,9 @@ def value(outcome: Outcome, quantity: Quantity) -> float:
     return outcome.p50
 
 
-def ratios(result: RowResult, against: str) -> Spread | None:
-    """The subject's quantity divided by that of *against*, once for each round in which both ran."""
-    quantity = result.row.quantity
+def ratios(result: RowResult, against: str, quantity: Quantity | None = None) -> Spread | None:
+    """The subject's *quantity* (the row's) divided by that of *against*, once for each round in which both ran."""
+    quantity = quantity or result.row.quantity
     ours, theirs = result.outcomes.get(result.row.subject.label, ()), result.outcomes.get(against, ())
     return spread(value(a, quantity) / value(b, quantity) for a, b in zip(ours, theirs, strict=False))
 
@@ -107,15 +113,18 @@ def verdicts(result: RowResult) -> list[Verdict]:
 
 def _verdict(result: RowResult, kind: Kind, bound: Bound) -> Verdict:
     incomplete = {result.row.subject.label, bound.against} & result.failures.keys()
-    ratio = None if incomplete else _compared(result, bound.against)
-    return Verdict(kind=kind, bound=bound, quantity=result.row.quantity, ratio=ratio)
+    quantity = bound.quantity or result.row.quantity
+    ratio = None if incomplete else _compared(result, bound.against, quantity)
+    return Verdict(kind=kind, bound=bound, quantity=quantity, ratio=ratio)
 
 
-def _compared(result: RowResult, against: str | None) -> Spread | None:
+def _compared(result: RowResult, against: str | None, quantity: Quantity) -> Spread | None:
     if against is not None:
-        return ratios(result, against)
+        return ratios(result, against, quantity)
     ours = result.outcomes.get(result.row.subject.label, ())
-    return spread(value(outcome, result.row.quantity) for outcome in ours)
+    if quantity == "datagrams" and any(outcome.datagrams is None for outcome in ours):
+        return None
+    return spread(value(outcome, quantity) for outcome in ours)
 
 
 def missed_floors(results: Iterable[RowResult]) -> list[tuple[Row, Verdict]]:

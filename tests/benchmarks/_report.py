@@ -13,8 +13,9 @@ from typing import Any
 from . import _libraries
 from ._conduct import choose_cores
 from ._figures import RowResult, Spread, Verdict, missed_floors, ratios, spread, value, verdicts
-from ._outcome import Outcome
-from ._scenario import MARK, Quantity
+from ._network import multicast_runs
+from ._outcome import Datagrams, Outcome
+from ._scenario import MARK, RECEIVE_BUFFER, Quantity
 
 WIDTH = 110
 _LABEL, _VALUE, _SPREAD, _CPU, _RATIO, _RATIO_SPREAD, _FLOOR, _TARGET = 23, 9, 21, 8, 8, 15, 14, 10
@@ -25,10 +26,10 @@ _QUIET = 0.7  # a load average that leaves the figures alone
 # --- the machine ------------------------------------------------------------------------------------------------------
 
 
-def machine() -> dict[str, Any]:
-    """What the figures depend on besides the code."""
+def machine(*, multicast: bool = False) -> dict[str, Any]:
+    """What the figures depend on besides the code; with *multicast*, where its datagrams go, too."""
     cores = choose_cores()
-    return {
+    facts = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "system": f"{platform.system()} {platform.release()}",
         "processor": _processor(),
@@ -38,6 +39,7 @@ def machine() -> dict[str, Any]:
         "load": round(os.getloadavg()[0], 2),
         "versions": {name: _libraries.version(name) or "absent" for name in _libraries.names()},
     }
+    return {**facts, "multicast": multicast_runs()} if multicast else facts
 
 
 def _processor() -> str:
@@ -53,7 +55,7 @@ def _pinned(cores: tuple[int, int] | None) -> str:
         return "not pinned: this system has no way"
     if cores[0] == cores[1]:
         return f"one core: both ends share core {cores[0]}"
-    return f"sender or client on core {cores[0]}, receiver or server on core {cores[1]}"
+    return f"sender or client on core {cores[0]}, receiver or server on core {cores[1]}; many processes on any"
 
 
 def render_machine(facts: Mapping[str, Any], rounds: int) -> str:
@@ -65,6 +67,8 @@ def render_machine(facts: Mapping[str, Any], rounds: int) -> str:
         f"median (min .. max) of {rounds} interleaved rounds; CPU s/M: of both ends, per million messages or trips",
         "ratio: the first line's figure divided by this line's, round by round",
     ]
+    if "multicast" in facts:
+        lines.append(f"multicast: {facts['multicast']}")
     if facts["load"] > _QUIET:
         # The scheduler shares out a core by thread, so libraries with threads of their own suffer less from strangers.
         lines.append("others are at work on this machine, which favours libraries with I/O threads: trust nothing")
@@ -147,6 +151,8 @@ def _verdict_cell(verdict: Verdict) -> str:
 def _limit(verdict: Verdict) -> str:
     if verdict.bound.against is None and verdict.quantity == "memory":
         return f"{verdict.bound.limit / 1024:g}K"  # the unit in full would not fit beside its verdict
+    if verdict.quantity == "datagrams":
+        return f"{verdict.bound.limit / 1000:g}k dg"
     return f"{verdict.bound.limit:g}"
 
 
@@ -163,8 +169,8 @@ def _details(result: RowResult) -> Iterable[str]:
             "MB/s", {label: f"{_median_rate(outcomes) * scenario.size / 1e6:,.0f}" for label, outcomes in ran.items()}
         )
     if scenario.publishes:
-        missing = {label: sum(outcome.missing for outcome in outcomes) for label, outcomes in ran.items()}
-        yield _detail("messages missing, all rounds", {label: f"{count:,}" for label, count in missing.items()})
+        yield _detail("messages missing, all rounds", {label: _missing(outcomes) for label, outcomes in ran.items()})
+    yield from _datagram_details(ran)
     short = {label: min(outcome.seconds for outcome in outcomes) for label, outcomes in ran.items()}
     # How long it takes to open calls is their own business: nothing is divided by it.
     if result.row.quantity != "memory" and any(seconds < 1 for seconds in short.values()):
@@ -176,13 +182,44 @@ def _detail(name: str, figures: Mapping[str, str]) -> str:
     return "\n".join(textwrap.wrap(text, WIDTH, initial_indent="    ", subsequent_indent="        "))
 
 
+def _missing(outcomes: Sequence[Outcome]) -> str:
+    missing = sum(outcome.missing for outcome in outcomes)
+    if not missing:
+        return "0"
+    received = sum(outcome.messages for outcome in outcomes)
+    return f"{missing:,} ({received / (received + missing):.2%} delivered)"
+
+
+def _datagram_details(ran: Mapping[str, Sequence[Outcome]]) -> Iterable[str]:
+    told = {label: [each.datagrams for each in outcomes if each.datagrams] for label, outcomes in ran.items()}
+    counted = {label: datagrams for label, datagrams in told.items() if datagrams}
+    if counted:
+        yield _detail("datagrams a second at the receivers", {k: _datagram_rate(v) for k, v in counted.items()})
+        yield _detail("CPU per datagram at source and receiver", {k: _datagram_cpu(v) for k, v in counted.items()})
+        sizes = {each.receive_buffer for datagrams in counted.values() for each in datagrams}
+        granted = " or ".join("unknown" if size is None else f"{size >> 10:,} KiB" for size in sizes)
+        yield f"    receive buffers granted, of {RECEIVE_BUFFER >> 10:,} KiB asked for: {granted}"
+
+
+def _datagram_rate(counted: Sequence[Datagrams]) -> str:
+    return f"{_median(each.rate for each in counted):,.0f}"
+
+
+def _datagram_cpu(counted: Sequence[Datagrams]) -> str:
+    source, receiver = _median(each.source_cpu for each in counted), _median(each.receiver_cpu for each in counted)
+    return f"{source * 1e6:.1f} + {receiver * 1e6:.1f} µs"
+
+
 def _median_p99(outcomes: Sequence[Outcome]) -> float:
-    figure = spread(outcome.p99 for outcome in outcomes if outcome.p99 is not None)
-    return figure.median if figure else 0.0
+    return _median(outcome.p99 for outcome in outcomes if outcome.p99 is not None)
 
 
 def _median_rate(outcomes: Sequence[Outcome]) -> float:
-    figure = spread(outcome.rate for outcome in outcomes)
+    return _median(outcome.rate for outcome in outcomes)
+
+
+def _median(values: Iterable[float]) -> float:
+    figure = spread(values)
     return figure.median if figure else 0.0
 
 
@@ -193,7 +230,7 @@ def _span(figure: Spread, quantity: Quantity) -> str:
 def _number(figure: float, quantity: Quantity) -> str:
     if quantity == "memory":
         return f"{figure / 1024:.1f} KiB"
-    if quantity != "rate":
+    if quantity not in ("rate", "datagrams"):
         return _duration(figure)
     if figure >= 1e6:
         return f"{figure / 1e6:.2f} M"
@@ -234,14 +271,18 @@ def _reached(verdict: Verdict) -> str:
     if verdict.ratio is None:
         return "no figure"
     if verdict.bound.against is None:
-        return _number(verdict.ratio.median, verdict.quantity)
+        return _with_unit(verdict.ratio.median, verdict.quantity)
     return f"× {_ratio(verdict.ratio.median)}"
 
 
 def _wanted(verdict: Verdict) -> str:
     if verdict.bound.against is None:
-        return _number(verdict.bound.limit, verdict.quantity)
+        return _with_unit(verdict.bound.limit, verdict.quantity)
     return f"{verdict.bound.limit:g} × {verdict.bound.against}"
+
+
+def _with_unit(figure: float, quantity: Quantity) -> str:
+    return _number(figure, quantity) + (" datagrams/s" if quantity == "datagrams" else "")
 
 
 def as_json(results: Sequence[RowResult], facts: Mapping[str, Any], *, rounds: int, full: bool) -> dict[str, Any]:
@@ -272,6 +313,7 @@ def _row_as_json(result: RowResult) -> dict[str, Any]:
             {
                 "kind": verdict.kind,
                 "against": verdict.bound.against,
+                "quantity": verdict.quantity,
                 "at_least" if verdict.more_is_better else "at_most": verdict.bound.limit,
                 "ratio": _as_json(verdict.ratio),
                 "met": verdict.met,

@@ -1,4 +1,6 @@
-"""The rows of the sockets, with their floors and targets; those of the calls are in `_rpc_rows`.
+"""The rows of the sockets, with their floors and targets.
+
+Those of the calls are in `_rpc_rows`, those of multicast in `_multicast_rows`.
 
 A floor is missed when the median ratio is on the wrong side of it, and the command then fails under ``--check``. A
 target is reported with how near the subject came; the row's note says what stands in the way.

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from itertools import cycle
 
+from ._datagrams import count_datagrams, granted_buffer
 from ._scenario import Scenario
 
 # What a publisher sends before and after the traffic. A subscriber takes HELLO as a topic first, then its topics, then
@@ -79,7 +80,6 @@ class Run:
         self.newest = b""
         self._control = control
         self._ready = self._ended = self._sent = self._received = 0
-        self._seconds = 0.0
         self._latencies: list[int] = []
         self._calls: list[int] = []
         self._opened = 0
@@ -87,7 +87,10 @@ class Run:
         self._memory: float | None = None
         self._cpu_before: float | None = None
         self._cpu: float | None = None
-        self._began = 0.0
+        self._datagrams_before: tuple[int, int] | None = None
+        self._datagrams: tuple[int, int] | None = None
+        self._receive_buffer: int | None = None
+        self._began = self._finished = 0.0
 
     def announce(self, endpoint: str | bytes) -> None:
         """Tell the other end, through the command, where we are bound."""
@@ -96,7 +99,10 @@ class Run:
     # --- sending ------------------------------------------------------------------------------------------------------
 
     def chunks(self) -> Iterator[list[bytes]]:
-        """The messages to send, in lists, until the time is up. The very last one is `last`, except for a publisher."""
+        """The messages to send, in lists, until the time is up or there are enough.
+
+        The very last one is `last`, except for a publisher.
+        """
         self._start_cpu()
         if self.scenario.transport == "inproc":
             # Two tasks of one loop: a sender that has no need to wait might be done before the receiver begins.
@@ -105,7 +111,7 @@ class Run:
         yield next(bodies)  # connecting is part of the first one, so the time counts from here
         self._sent += self.scenario.chunk
         until = time.perf_counter() + self.scenario.seconds
-        while time.perf_counter() < until:
+        while self._has_more(until):
             chunk = next(bodies)
             yield chunk
             self._sent += len(chunk)
@@ -114,6 +120,10 @@ class Run:
         chunk = [*next(bodies)[:-1], self.last]
         yield chunk
         self._sent += len(chunk)
+
+    def _has_more(self, until: float) -> bool:
+        messages = self.scenario.messages
+        return time.perf_counter() < until if messages is None else self._sent < messages
 
     def _bodies(self) -> Iterator[list[bytes]]:
         count = self.scenario.chunk
@@ -145,7 +155,7 @@ class Run:
 
     def end(self, count: int) -> None:
         """The last message is here, the *count*-th after the one that began."""
-        self._seconds = time.perf_counter() - self._began
+        self._finished = time.perf_counter()
         self._received = count
         self._stop_cpu()
 
@@ -246,15 +256,20 @@ class Run:
         return {
             "sent": self._sent,
             "messages": self._received,
-            "seconds": self._seconds,
+            "began": self._began,
+            "ended": self._finished,
             "cpu": self._cpu,
             "p50": statistics.median(latencies) / 1e9 if latencies else None,
             "p99": latencies[len(latencies) * 99 // 100] / 1e9 if latencies else None,
             "memory": self._memory,
+            "datagrams": self._datagrams,
+            "receive_buffer": self._receive_buffer,
         }
 
     def _start_cpu(self) -> None:
         if self._cpu_before is None:
+            if self.scenario.multicast:
+                self._datagrams_before = count_datagrams()
             self._cpu_before = _cpu_seconds()
 
     def _stop_cpu(self) -> None:
@@ -262,6 +277,10 @@ class Run:
         # still to be written after its last call.
         if self._cpu is None and self._cpu_before is not None:
             self._cpu = _cpu_seconds() - self._cpu_before
+            if self._datagrams_before is not None and (counted := count_datagrams()) is not None:
+                (sent_before, received_before), (sent, received) = self._datagrams_before, counted
+                self._datagrams = sent - sent_before, received - received_before
+                self._receive_buffer = granted_buffer()
 
 
 def _topics(count: int) -> list[bytes]:

@@ -214,8 +214,7 @@ class MultipartSendingSocket(Socket):
     def _send_nowait(self, message: Payload) -> None:
         self._check_open()
         self.revoke_turns()
-        blocked = self._try_send(message)
-        if blocked is not None:
+        if self._try_send(message) is not None:
             raise trio.WouldBlock
 
     def _try_send(self, message: Payload) -> object | None:

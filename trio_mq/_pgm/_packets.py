@@ -139,7 +139,7 @@ def parse_packet(data: bytes) -> Packet | None:
 
 
 def _parse_plain_data(data: bytes) -> Data:
-    """Nearly everything that comes: data for the first time, without options (`tests.benchmarks.multicast`)."""
+    """Nearly everything that comes: data for the first time, without options (`tests.benchmarks`, rows "multicast")."""
     sport, dport, _, _, check, gsi, size, sequence, trail = _DATA.unpack_from(data)
     if not check or not _is_intact(data):
         raise PacketError("checksum")

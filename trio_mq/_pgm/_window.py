@@ -68,7 +68,7 @@ class ReceiveWindow:
     def add(self, number: int, payload: bytes, now: float) -> bool | None:
         """*payload* came: True if it had been missing, False if it is new, None if it is of no use."""
         if number == self.next == self.lead + 1:
-            # In order, as nearly all do (`tests.benchmarks.multicast`).
+            # In order, as nearly all do (`tests.benchmarks`, rows "multicast").
             self._payloads[number] = payload
             self.size += len(payload)
             self.lead = number

@@ -2,8 +2,8 @@
 
 The kernel's buffer is small, and what it has no room for must be sent again by somebody who has better to do. Taking a
 datagram costs a fifth of working on it, so a burst that Python is too slow for still gets in
-(`tests.benchmarks.multicast`). Whoever works on it then goes by the time at which it came: nothing is missing as long
-as it may lie here.
+(`tests.benchmarks`, rows "multicast"). Whoever works on it then goes by the time at which it came: nothing is missing
+as long as it may lie here.
 """
 
 from __future__ import annotations

@@ -7,16 +7,23 @@ fastest of what a user would write.
 from __future__ import annotations
 
 import importlib
+import subprocess
+import sys
 from collections.abc import Callable
+from functools import cache
 from importlib import metadata, util
 from typing import Any, Protocol, cast
 
+from ...interop._pgm_lab import pgm_python
 from .._run import Run
+
+_OPENPGM = "libzmq"  # no wheel has it, so it has an interpreter of its own
 
 # name → (module here, what it has to import, distribution)
 _LIBRARIES = {
     "trio_mq": ("_trio_mq", ("trio_mq",), "trio-mq"),
     "pyzmq": ("_pyzmq", ("zmq",), "pyzmq"),
+    _OPENPGM: ("_libzmq", ("zmq",), "pyzmq"),
     "pyomq": ("_pyomq", ("pyomq",), "pyomq"),
     "zmq.asyncio": ("_zmq_asyncio", ("zmq",), "pyzmq"),
     "zmq-anyio": ("_zmq_anyio", ("zmq_anyio",), "zmq-anyio"),
@@ -60,6 +67,8 @@ def version(name: str) -> str | None:
     _, _, distribution = _LIBRARIES[name]
     if missing(name):
         return None
+    if name == _OPENPGM:
+        return _openpgm_version()
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
@@ -68,7 +77,21 @@ def version(name: str) -> str | None:
 
 def missing(name: str) -> list[str]:
     """What would have to be importable for it, and is not."""
+    if name == _OPENPGM:
+        return [] if pgm_python() else ["a pyzmq on a libzmq with OpenPGM"]
     return [module for module in _LIBRARIES[name][1] if not _is_there(module)]
+
+
+def interpreter(name: str) -> str:
+    """The Python to run it with."""
+    return (pgm_python() if name == _OPENPGM else None) or sys.executable
+
+
+@cache
+def _openpgm_version() -> str:
+    code = "import zmq; print(f'{zmq.zmq_version()} with OpenPGM (pyzmq {zmq.__version__})')"
+    ran = subprocess.run([interpreter(_OPENPGM), "-c", code], capture_output=True, text=True, check=True)
+    return ran.stdout.strip()
 
 
 def _is_there(module: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 import trio
@@ -11,6 +11,7 @@ import trio_mq
 
 from .._run import END, GREETINGS, HELLO, PAUSE, READY, Run
 from .._scenario import MARK
+from ._multicast import multicast_options
 
 _MARKED = trio_mq.Options(send_hwm=MARK, receive_hwm=MARK)
 _UNMARKED = replace(_MARKED, send_hwm=None, receive_hwm=None)
@@ -66,14 +67,12 @@ class _TrioMQ:
                     await rep.send(message)
 
     async def publish(self, run: Run) -> None:
-        async with trio_mq.Pub(options=_UNMARKED) as pub:
+        async with trio_mq.Pub(options=replace(_UNMARKED, **multicast_options(run))) as pub:
             run.announce(await pub.bind(run.endpoint))
             for message in run.greetings():
                 await pub.send(message)
                 await trio.sleep(PAUSE)
-            for chunk in run.chunks():
-                for message in chunk:
-                    await pub.send(message)
+            await _send(pub, run)
             for message in run.farewells():
                 await pub.send(message)
                 await trio.sleep(PAUSE)
@@ -88,14 +87,14 @@ def _options(run: Run) -> trio_mq.Options:
     return replace(_MARKED, eager_reads=run.scenario.eager_reads)
 
 
-async def _send(push: trio_mq.Push, run: Run) -> None:
+async def _send(socket: trio_mq.Push | trio_mq.Pub, run: Run) -> None:
     if run.scenario.batch:
         for chunk in run.chunks():
-            await push.send_many(chunk)
+            await socket.send_many(chunk)
     else:
         for chunk in run.chunks():
             for message in chunk:
-                await push.send(message)
+                await socket.send(message)
 
 
 async def _receive(pull: trio_mq.Pull, run: Run) -> None:
@@ -115,7 +114,8 @@ async def _receive(pull: trio_mq.Pull, run: Run) -> None:
 
 
 async def _subscribe(run: Run) -> None:
-    async with trio_mq.Sub(connect=run.endpoint, topics=(), options=_UNMARKED) as sub:
+    options = replace(_UNMARKED, **multicast_options(run))
+    async with trio_mq.Sub(connect=run.endpoint, topics=(), options=options) as sub:
         sub.subscribe(HELLO)
         await sub.receive()
         for topic in run.topics:
@@ -124,13 +124,29 @@ async def _subscribe(run: Run) -> None:
         while await sub.receive() != READY:
             pass
         run.subscriber_ready()
-        while await sub.receive() in GREETINGS:
-            pass
-        run.begin()
-        count = 1
-        while await sub.receive() != END:
-            count += 1
-        run.subscriber_ended(count)
+        run.subscriber_ended(await (_count_batches if run.scenario.batch else _count)(sub, run))
+
+
+async def _count(sub: trio_mq.Sub, run: Run) -> int:
+    while await sub.receive() in GREETINGS:
+        pass
+    run.begin()
+    count = 1
+    while await sub.receive() != END:
+        count += 1
+    return count
+
+
+async def _count_batches(sub: trio_mq.Sub, run: Run) -> int:
+    batch: Sequence[object] = []
+    while not batch:
+        batch = [message for message in await sub.receive_many() if message not in GREETINGS]
+    run.begin()
+    count = len(batch)
+    while batch[-1] != END:  # nothing else follows one
+        batch = await sub.receive_many()
+        count += len(batch)
+    return count - batch.count(END)
 
 
 LIBRARY = _TrioMQ()

@@ -16,9 +16,7 @@ from .._echo.echo_pb2_grpc import EchoStub, add_EchoServicer_to_server
 from .._run import END, GREETINGS, PAUSE, READY, Run
 from . import _echo_calls as calls
 from ._echo_servicers import AsyncEcho, servicer
-
-# As with streams of grpc.aio, a publisher that is too fast waits, and everybody gets everything.
-_WAITING = trio_mq.Options(overflow="block")
+from ._multicast import multicast_options
 
 
 class _TrioMQGrpc:
@@ -50,8 +48,10 @@ class _TrioMQGrpc:
             await calls.open_calls(EchoStub(channel), run)
 
     async def publish(self, run: Run) -> None:
-        endpoint = _free_endpoint()
-        async with trio_mq_grpc.broadcast_channel(endpoint, bind=True, options=_WAITING) as channel:
+        # As with streams of grpc.aio, a publisher that is too fast waits, and over tcp everybody gets everything.
+        options = trio_mq.Options(overflow="block", **multicast_options(run))
+        endpoint = run.endpoint if run.scenario.multicast else _free_endpoint()
+        async with trio_mq_grpc.broadcast_channel(endpoint, bind=True, options=options) as channel:
             run.announce(endpoint)
             stub: Any = EchoStub(channel)  # its type says what a blocking stub would return
             publish = stub.Unary
@@ -71,7 +71,8 @@ class _TrioMQGrpc:
             subscriber = _Subscriber(run)
             server = trio_mq_grpc.server()
             add_EchoServicer_to_server(subscriber, server)
-            server.subscribe(run.endpoint)
+            options = multicast_options(run)
+            server.subscribe(run.endpoint, options=trio_mq.Options(**options) if options else None)
             async with server:
                 await subscriber.ended.wait()
 
