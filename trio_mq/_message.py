@@ -149,9 +149,12 @@ def frames_of(payload: Payload) -> list[bytes]:
 
 def size_of(payload: object) -> int:
     """Bytes in all frames of *payload*; events weigh nothing."""
-    if type(payload) is list:
-        return sum(map(len, payload))
-    return len(payload) if isinstance(payload, bytes) else 0
+    if type(payload) is not list:
+        return len(payload) if isinstance(payload, bytes) else 0
+    size = 0
+    for frame in payload:  # a `sum` takes half as long again for the few frames that there are
+        size += len(frame)
+    return size
 
 
 def size_of_all(payloads: Sequence[object]) -> int:

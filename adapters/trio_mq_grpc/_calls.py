@@ -23,7 +23,7 @@ from ._compression import TooLarge
 from ._metadata import as_metadata
 from ._requests import Requests
 from ._rpc import LOCALLY_CANCELLED, Rpc
-from ._status import Status, make_error
+from ._status import OK, Status, make_error
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -136,7 +136,7 @@ class Call(Generic[Request, Response]):
             await rpc.wait_ended()
         else:
             await rpc.wait_opened()
-        if rpc.status is not None and rpc.status.code is not grpc.StatusCode.OK:
+        if rpc.status is not None and not rpc.ended_well:
             raise self._error()
 
     async def _status(self) -> Status:
@@ -182,17 +182,16 @@ class UnaryReplyCall(Call[Request, Response]):
         if rpc.status is None:
             yield from rpc.end_or_cancel().__await__()
         if self._response is _UNSET:
-            if rpc.status is not None and rpc.status.code is not grpc.StatusCode.OK:
+            # The ordinary end is an object of its own, and an attribute of an Enum costs more than the question.
+            if rpc.status is not OK and not rpc.ended_well:
                 yield from self._wait_for_own_scope().__await__()
+                raise self._error()
             self._response = self._read_response()
         response: Response = self._response
         return response
 
     def _read_response(self) -> Any:
         rpc = self._rpc
-        assert rpc.status is not None
-        if rpc.status.code is not grpc.StatusCode.OK:
-            raise self._error()
         reply = rpc.reply
         assert reply is not None
         deserialize = rpc.method.deserialize
@@ -287,8 +286,7 @@ class StreamReplyCall(Call[Request, Response]):
 
     async def _at_end(self) -> Any:
         rpc = self._rpc
-        assert rpc.status is not None
-        if rpc.status.code is grpc.StatusCode.OK:
+        if rpc.ended_well:
             return EOF
         await self._wait_for_own_scope()
         raise self._error()
@@ -319,7 +317,7 @@ class StreamRequestCall(Call[Request, Response]):
             rpc.abandon(too_large_to_send(len(payload), rpc.method.max_request))
             raise self._error()
         if not await self._requests().send(payload):
-            if rpc.status is not None and rpc.status.code is not grpc.StatusCode.OK:
+            if rpc.status is not None and not rpc.ended_well:
                 raise self._error()
             raise CallEndedError("the server has ended the call; nothing more is read there")
 

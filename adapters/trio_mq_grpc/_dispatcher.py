@@ -200,7 +200,7 @@ class Dispatcher:
     def ended(self, rpc: Rpc) -> None:
         """It has its status."""
         self.active.discard(rpc)
-        if self._throttle is not None and rpc.status is not None and rpc.status.code is grpc.StatusCode.OK:
+        if self._throttle is not None and rpc.ended_well:
             self._throttle.record_success()
         if self._drained is not None and not self.active:
             self._drained.set()

@@ -25,7 +25,7 @@ _unpack = HEADER.unpack
 _SEND_MARK = 1 << 18
 """Bytes that may wait in the socket for one peer; beyond, order is the outbox's."""
 _REFILL_BELOW = _SEND_MARK // 2
-_AT_ONCE = 16
+_AT_ONCE = 8
 """Units after which the calls that they begin get a chance to run, and their answers to be written. With all that there
 is at once the two ends would take turns instead of working side by side (`tests.benchmarks`, row "rpc-unary-64")."""
 _MOST_AT_ONCE = 128

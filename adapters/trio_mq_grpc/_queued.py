@@ -73,9 +73,6 @@ class QueuedCall(UnaryUnaryCall[Request, Response]):
         return (yield from super().__await__())
 
     def _read_response(self) -> Any:
-        status = self._rpc.status
-        if status is None or status.code is not grpc.StatusCode.OK:
-            return super()._read_response()
         deserialize = self._rpc.method.deserialize
         try:
             return b"" if deserialize is None else deserialize(b"")

@@ -147,6 +147,11 @@ class Rpc:
         state = "running" if self.status is None else self.status.code.name
         return f"<Rpc {self.method.path}: {state}, {self.attempts} attempts>"
 
+    @property
+    def ended_well(self) -> bool:
+        """Whether it has ended, with OK."""
+        return self.status is not None and self.status.code is grpc.StatusCode.OK
+
     # --- the beginning ----------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
@@ -194,8 +199,8 @@ class Rpc:
     def _head(self, subchannel: Subchannel) -> bytes | None:
         """The Head of the CALL; None when there is nothing to say."""
         limit = min(self.deadline, self.inherited)
-        compressing = self.encoding in subchannel.announcement.encodings
         home = self.home
+        compressing = bool(self.encoding) and self.encoding in subchannel.announcement.encodings
         if limit == math.inf and not (
             self.entries or compressing or self.attempts > 1 or home.user_agent or home.authority
         ):
@@ -403,7 +408,8 @@ class Rpc:
             self.incoming.end()
         if self.requests is not None:
             self.requests.wake()
-        self._wake_all()
+        if self._lot is not None:
+            self._wake_all()
         self.home.ended(self)
         if self.callbacks:
             self.call_back()

@@ -16,7 +16,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_mq import zmtp
 from trio_mq._core._engine import ENOUGH, TURNS_TO_CATCH_UP, Engine
 from trio_mq._core._timers import Timers
-from trio_mq._core._writer import GATHER, JOIN, LARGE, WRITE_GAP, YIELD_AFTER, Pace, Writing
+from trio_mq._core._writer import BURST, GATHER, JOIN, LARGE, WRITE_GAP, YIELD_AFTER, Pace, Writing
 from trio_mq._errors import RemoteProtocolError
 from trio_mq._message import Payload
 from trio_mq._patterns import Dealer, Pattern, PipeFace
@@ -217,7 +217,7 @@ class Bench:
 
     def pause(self) -> None:
         """Time goes by, so that nothing was written lately."""
-        self.host.now += 2 * WRITE_GAP
+        self.host.now += 2 * BURST * WRITE_GAP
 
 
 @asynccontextmanager
@@ -276,6 +276,29 @@ async def test_in_a_stream_the_writer_is_woken_instead_and_joins_what_has_come()
         await wait_all_tasks_blocked()
         assert bench.link.writes[1:] == [wire(b"2", b"3")]
         assert bench.state is IDLE
+
+
+async def test_the_first_message_of_the_next_burst_waits_for_the_others() -> None:
+    async with a_bench() as bench:
+        bench.put(b"1", b"2")
+        await bench.write()
+        bench.host.now += BURST * WRITE_GAP / 2
+        bench.put(b"3")
+        bench.put(b"4")
+        assert bench.state is WOKEN
+        await wait_all_tasks_blocked()
+        assert bench.link.writes[1:] == [wire(b"3", b"4")]
+
+
+async def test_behind_a_single_message_there_is_no_burst() -> None:
+    async with a_bench() as bench:
+        bench.put(b"1", b"2")
+        await bench.write()
+        bench.pause()
+        bench.put(b"3")
+        bench.host.now += 2 * WRITE_GAP
+        bench.put(b"4")
+        assert bench.link.writes[1:] == [wire(b"3"), wire(b"4")]
 
 
 async def test_engines_that_write_copies_share_their_pace() -> None:

@@ -1,9 +1,10 @@
 """The writing half of an engine: from the outbound mailbox to the kernel.
 
 * IDLE: nothing to write, the writing task is parked. The first message after a pause is written by the sender itself,
-  inline; if the last write is younger than `WRITE_GAP` a stream is running, and the writing task is woken instead,
-  which joins what has come by then (always inline costs throughput, never inline doubles latency:
-  `tests.benchmarks.hot_paths`).
+  inline; if the last write is young a stream is running, and the writing task is woken instead, which joins what has
+  come by then (always inline costs throughput, never inline doubles latency: `tests.benchmarks.hot_paths`). Young means
+  `WRITE_GAP`, and `BURST` times that after a write of several messages: where they come in bursts, the first of the
+  next one would travel alone, and cost as many system calls as all the others (`tests.benchmarks`, "rpc-unary-64").
 * WOKEN: rescheduled, has not run. A full mailbox may still be written inline, so it counts as full only if the kernel
   refused.
 * WRITING: the kernel refused bytes; the writing task alone waits for it.
@@ -31,6 +32,8 @@ from ._waiting import Slot
 
 WRITE_GAP = 50e-6
 """Seconds; a write younger than this means that a stream is running."""
+BURST = 5
+"""So many times that long behind a write of several messages."""
 JOIN = 1 << 16
 """Bytes of small frames that go out in one write."""
 GATHER = 1 << 18
@@ -57,10 +60,11 @@ class Pace:
     message would be written to each inline, and a publisher that is slow for a moment would stay so.
     """
 
-    __slots__ = ("last_write",)
+    __slots__ = ("gap", "last_write")
 
     def __init__(self) -> None:
         self.last_write: float = 0.0
+        self.gap: float = WRITE_GAP
 
 
 class Writer:
@@ -129,7 +133,7 @@ class Writer:
         if self.state is not Writing.IDLE:
             return
         pace = self._pace
-        if self._clock() - pace.last_write > WRITE_GAP:
+        if self._clock() - pace.last_write > pace.gap:
             written = self._write()
             pace.last_write = self._clock()
             if written and not self._outbound.items and not self._control and not self._link.unflushed:
@@ -162,6 +166,7 @@ class Writer:
             self.state = Writing.WRITING
             return False
         if self._outbound.batch:
+            self._pace.gap = WRITE_GAP if len(self._outbound.batch) == 1 else BURST * WRITE_GAP
             self._outbound.release()
         return True
 

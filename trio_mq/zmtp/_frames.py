@@ -254,40 +254,52 @@ class Decoder:
         data, position, end, longest = self._data, self._position, len(self._data), self._max_size
         frames, most = self._frames, self._max_frames or _TOO_LONG
         try:
-            while len(frames) < most:
-                flags = data[position]
-                if flags < LONG:
+            while True:
+                while data[position] == MORE:
                     start = position + 2
                     stop = start + data[position + 1]
-                else:
+                    if stop > end:
+                        break
+                    frames.append(data[start:stop])
+                    position = stop
+                flags = data[position]
+                if not flags:
+                    start = position + 2
+                    stop = start + data[position + 1]
+                elif flags & LONG and flags < COMMAND:
                     start = position + _LONG_HEADER
                     size = int.from_bytes(data[position + 1 : start], "big")
-                    if flags >= COMMAND or size > longest:
+                    if size > longest:
                         break
                     stop = start + size
-                if stop > end:
-                    break
-                if flags & MORE:
-                    frames.append(data[start:stop])
-                    position = stop
-                elif frames:
-                    frames.append(data[start:stop])
-                    position = stop
-                    out.append(frames)
-                    frames = []
-                    if len(out) == goal:
-                        break
                 else:
+                    break
+                if stop > end or not (frames or flags & MORE):
+                    break
+                frames.append(data[start:stop])
+                position = stop
+                if flags & MORE:
+                    continue
+                if len(frames) > most:
+                    break
+                out.append(frames)
+                frames = []
+                if len(out) == goal:
                     break
         except IndexError:
             pass  # the data ends within a header
         self._frames = frames
         self._position = position
+        if len(frames) > most:
+            raise self._too_many_frames()
+
+    def _too_many_frames(self) -> RemoteProtocolError:
+        return RemoteProtocolError(f"a message has more than the {self._max_frames} frames allowed here")
 
     def _add_frame(self, body: bytes, out: list[Payload]) -> None:
         frames = self._frames
         if self._max_frames is not None and len(frames) >= self._max_frames:
-            raise RemoteProtocolError(f"a message has more than the {self._max_frames} frames allowed here")
+            raise self._too_many_frames()
         if self._flags & MORE:
             frames.append(body)
         elif frames:
