@@ -95,6 +95,8 @@ class Crew(Generic[Item]):
         self._enlist()
 
     async def _next(self) -> Item | None:
+        if self._size == 1:
+            return await self._take()  # there is nobody to take turns with
         try:
             self._turn.acquire_nowait()  # acquiring it with `await` yields each time
         except trio.WouldBlock:

@@ -25,7 +25,7 @@ from ._outbox import Frames
 from ._peer import Peer
 from ._served import ServedCall
 from ._service import CallDetails, Method
-from ._status import Status
+from ._status import OK, Status
 from ._workers import Worker
 
 _MOST_PEERS = 1024
@@ -145,13 +145,18 @@ class Deliverer:
         """Run the method at *path*, to its end. Only cancellation comes out; `settle` the job then."""
         peer = self._peer(sender)
         call = Delivery(peer, path, head, payload, worker)
-        refused = self._too_large(payload) or await self._find_method(call)
+        refused = self._too_large(payload)
+        if refused is None:
+            refused = await self._resolve(call) if self._home.services.dynamic else self._find(call)
         if refused is None:
             peer.calls[call.key] = call
             peer.running += 1
             worker.job = call
             await call.run()
-        await self.settle(call, refused)
+        if call.status is OK:
+            self.figures.done += 1
+        else:
+            await self.settle(call, refused)
 
     def _too_large(self, payload: bytes) -> Status | None:
         limit = self._home.most_received
@@ -171,22 +176,17 @@ class Deliverer:
             for call in list(peer.calls.values()):
                 end(call)
 
-    async def _find_method(self, call: Delivery) -> Status | None:
+    def _find(self, call: Delivery) -> Status | None:
         """Say which method it is; why not, if it cannot be run."""
-        services = self._home.services
-        method: Method | None
-        if services.dynamic:
-            try:
-                method = await services.resolve(call.peer.details_of(call))
-            except Exception as exc:  # noqa: BLE001  # an interceptor's, and it fails this delivery only
-                call.exception = exc
-                return Status(grpc.StatusCode.UNKNOWN, f"Unexpected {type(exc)}: {exc}")
-        else:
-            method = services.find(call.path)
-        if method is None:
-            return _NOT_FOUND
-        call.method = method
-        return _STREAMS if method.streams_requests or method.streams_responses else None
+        return _use(call, self._home.services.find(call.path))
+
+    async def _resolve(self, call: Delivery) -> Status | None:
+        """The same where only a task can find out."""
+        try:
+            return _use(call, await self._home.services.resolve(call.peer.details_of(call)))
+        except Exception as exc:  # noqa: BLE001  # an interceptor's, and it fails this delivery only
+            call.exception = exc
+            return Status(grpc.StatusCode.UNKNOWN, f"Unexpected {type(exc)}: {exc}")
 
     async def _failed(self, call: Delivery, status: Status) -> None:
         self.figures.failed += 1
@@ -213,6 +213,13 @@ class Deliverer:
             peer = self._peers[sender] = Peer(self._home, sender, _nowhere, _never)
         self._last = (sender, peer)
         return peer
+
+
+def _use(call: Delivery, method: Method | None) -> Status | None:
+    if method is None:
+        return _NOT_FOUND
+    call.method = method
+    return _STREAMS if method.streams_requests or method.streams_responses else None
 
 
 def _failure(call: Delivery, details: CallDetails, status: Status) -> Failure:

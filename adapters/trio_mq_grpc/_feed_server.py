@@ -62,10 +62,10 @@ class FeedServer(ABC):
     ) -> None:
         """Let a crew *handle* what *receive* takes from *socket*."""
 
-        async def receive_unless_done() -> Any:
+        def receive_unless_done() -> Awaitable[Any]:
             if self._leaving.is_set() and (self._ended or not socket.can_receive()):
                 raise trio.ClosedResourceError("nothing more is received")
-            return await receive()
+            return receive()
 
         crew = Crew(self.concurrency, receive_unless_done, handle, self.deliverer.settle)
         self._idle = trio.Event()

@@ -137,6 +137,8 @@ class ReceivingSocket(InboundSocket):
         Raises:
             StateError, trio.ClosedResourceError: as `receive`.
         """
+        for message in self._ready:
+            return _frames(message)
         return _frames(await self._receive())
 
     @enable_ki_protection
@@ -151,6 +153,9 @@ class ReceivingSocket(InboundSocket):
         Raises:
             StateError, trio.ClosedResourceError: as `receive`.
         """
+        for message in self._ready:
+            if not isinstance(message, (PeerJoined, PeerLeft)):
+                return Message(tuple(_frames(message)), self._last_pipe().peer)
         while True:
             message, pipe = await self._wait_for(self._take_with_pipe)
             if not isinstance(message, (PeerJoined, PeerLeft)):
