@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 
 import grpc
 import trio
-from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
 
 from ._blocks import Entry, Head, MetadataTooLarge, encode_head, encode_status
 from ._compression import SUPPORTED, TooLarge, compress
@@ -19,6 +18,7 @@ from ._errors import CallEndedError
 from ._flow import SendWindow
 from ._metadata import metadata_size
 from ._outbox import Frames, Pieces
+from ._parking import Parking
 from ._status import Status, code_number
 from ._wire import (
     CHARGE,
@@ -44,7 +44,7 @@ CHECKPOINT_EVERY: Final = 64
 _pack = HEADER.pack
 
 
-class Answer:
+class Answer(Parking):
     """The sending half of a call.
 
     Attributes:
@@ -64,11 +64,11 @@ class Answer:
         "_seq",
         "_skip_compression",
         "_window",
-        "_writer",
         "head_sent",
     )
 
     def __init__(self, call: ServedCall) -> None:
+        super().__init__()
         peer = call.peer
         self._call = call
         self._key = call.key
@@ -82,7 +82,6 @@ class Answer:
         self._skip_compression = False
         self._seq = 0
         self._burst = CHECKPOINT_EVERY
-        self._writer: Task | None = None
         self.head_sent: bool = False
 
     # --- what the handler says --------------------------------------------------------------------------------------
@@ -166,28 +165,11 @@ class Answer:
         while call.status is None and (window.balance <= 0 or (outbox.blocked and outbox.waits(self._key))):
             if window.balance > 0:
                 self._peer.wake_when_drained(self)
-            await self._park()
+            await self.park("another task is writing to this call")
         self._burst = CHECKPOINT_EVERY
         if call.status is not None:
             await call.raise_ended()
         self._message(data, 0)
-
-    async def _park(self) -> None:
-        if self._writer is not None:
-            raise trio.BusyResourceError("another task is writing to this call")
-
-        def abort(_: RaiseCancelT) -> Abort:
-            self._writer = None
-            return Abort.SUCCEEDED
-
-        self._writer = current_task()
-        await wait_task_rescheduled(abort)
-
-    def wake(self) -> None:
-        """Let the task that waits to send look again, if one does."""
-        if self._writer is not None:
-            task, self._writer = self._writer, None
-            reschedule(task)
 
     def _message(self, data: bytes, finish: int, *behind: bytes) -> None:
         """Send a message with whatever goes with it."""

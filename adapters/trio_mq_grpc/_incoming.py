@@ -6,12 +6,11 @@ import math
 from collections import deque
 
 import grpc
-import trio
-from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
 
 from ._blocks import MetadataTooLarge
 from ._compression import DecompressError, TooLarge, UnknownEncoding, decompress
 from ._flow import Assembly, ReceiveWindow
+from ._parking import Parking
 from ._status import Status
 from ._wire import COMPRESSED, FRAG, Breach
 
@@ -40,7 +39,7 @@ def fault(exc: ValueError) -> Status:
     return Status(grpc.StatusCode.INTERNAL, str(exc))
 
 
-class Incoming:
+class Incoming(Parking):
     """What one end of a call receives: a stream, or a single message that needs care.
 
     Attributes:
@@ -49,9 +48,10 @@ class Incoming:
         assembly: the message of which some pieces are here.
     """
 
-    __slots__ = ("_limit", "_others", "_reader", "assembly", "ended", "first", "window")
+    __slots__ = ("_limit", "_others", "assembly", "ended", "first", "window")
 
     def __init__(self, window: int | None, limit: int | None) -> None:
+        super().__init__()
         self.window: ReceiveWindow = ReceiveWindow(window)
         self.ended: bool = False
         self.assembly: Assembly | None = None
@@ -59,10 +59,6 @@ class Incoming:
         # Most calls never have a second one waiting, and an empty deque is as large as all the rest of an open call's.
         self.first: bytes | None = None
         self._others: deque[bytes] | None = None
-        self._reader: Task | None = None
-
-    def __len__(self) -> int:
-        return (self.first is not None) + len(self._others or ())
 
     def arrived(self, payload: bytes) -> None:
         """A plain message has come, whole.
@@ -77,7 +73,7 @@ class Incoming:
         self.window.arrived(size)
         if self.first is None:
             self.first = payload
-            if self._reader is not None:
+            if self._parked is not None:
                 self.wake()
         else:
             self._queue(payload)
@@ -131,12 +127,6 @@ class Incoming:
         self.assembly = None
         self.end()
 
-    def wake(self) -> None:
-        """Let the reader look again, if one waits."""
-        if self._reader is not None:
-            task, self._reader = self._reader, None
-            reschedule(task)
-
     def take(self) -> tuple[bytes, int | None] | None:
         """The next message and the credit that is due for it, if any is; None if there is no message."""
         message = self.first
@@ -151,12 +141,4 @@ class Incoming:
         Raises:
             trio.BusyResourceError: another task waits.
         """
-        if self._reader is not None:
-            raise trio.BusyResourceError("another task is reading from this call")
-        self._reader = current_task()
-
-        def abort(_: RaiseCancelT) -> Abort:
-            self._reader = None
-            return Abort.SUCCEEDED
-
-        await wait_task_rescheduled(abort)
+        await self.park("another task is reading from this call")

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import trio
-from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
 
 from ._compression import compress
 from ._flow import SendWindow
 from ._outbox import Frames, Outbox, Pieces
+from ._parking import Parking
 from ._wire import CALL, CHARGE, COMPRESSED, DATA, END, FRAG, HEAD, HEADER, MAGIC, MSG, SEQ_MASK, pack
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _pack = HEADER.pack
 
 
-class Requests:
+class Requests(Parking):
     """The sending half of an RPC.
 
     Attributes:
@@ -39,11 +39,11 @@ class Requests:
         "_rpc",
         "_seq",
         "_window",
-        "_writer",
         "half_closed",
     )
 
     def __init__(self, rpc: Rpc) -> None:
+        super().__init__()
         self._rpc = rpc
         self._call_id = 0
         self._outbox: Outbox | None = None
@@ -53,7 +53,6 @@ class Requests:
         self._seq = 0
         self._replay: list[bytes] | None = []
         self._replay_size = 0
-        self._writer: Task | None = None
         self.half_closed: bool = False
 
     @property
@@ -124,9 +123,11 @@ class Requests:
         while self._rpc.status is None:
             if self.send_nowait(payload):
                 return True
-            if self._writer is not None:
-                raise trio.BusyResourceError("another task is writing to this call")
-            await self._park()
+            try:
+                await self.park("another task is writing to this call")
+            except trio.Cancelled:
+                self._rpc.await_cancelled()
+                raise
         return False
 
     def end(self) -> None:
@@ -180,21 +181,3 @@ class Requests:
         seq = self._seq
         self._seq = (seq + 1) & SEQ_MASK
         return pack(kind, flags, seq, self._call_id)
-
-    # --- waiting ----------------------------------------------------------------------------------------------------
-
-    def wake(self) -> None:
-        """Let whoever waits to send look again."""
-        if self._writer is not None:
-            task, self._writer = self._writer, None
-            reschedule(task)
-
-    async def _park(self) -> None:
-        def abort(_: RaiseCancelT) -> Abort:
-            # The first act of an abort function is to forget the task: a second wake-up of it would end the program.
-            self._writer = None
-            self._rpc.await_cancelled()
-            return Abort.SUCCEEDED
-
-        self._writer = current_task()
-        await wait_task_rescheduled(abort)

@@ -12,6 +12,8 @@ from typing import Protocol
 
 import trio
 
+from ._parking import Parking
+
 _ROUNDING = 0.01
 """Milliseconds."""
 _MOST_STALE = 1024
@@ -25,14 +27,14 @@ class Expiring(Protocol):
         """The deadline has passed."""
 
 
-class Wheel:
+class Wheel(Parking):
     """Deadlines, in seconds of trio's clock."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._buckets: dict[int, set[Expiring]] = {}
         self._times: list[int] = []
         self._wakes_at = math.inf
-        self._task: trio.lowlevel.Task | None = None
 
     def __len__(self) -> int:
         return sum(map(len, self._buckets.values()))
@@ -49,9 +51,8 @@ class Wheel:
                 heapify(self._times)
             else:
                 heappush(self._times, key)
-            if key < self._wakes_at and self._task is not None:
-                task, self._task = self._task, None
-                trio.lowlevel.reschedule(task)
+            if key < self._wakes_at:
+                self.wake()
         bucket.add(item)
         return key
 
@@ -77,7 +78,7 @@ class Wheel:
             self._expire(trio.current_time() * 1000)
             self._wakes_at = self._times[0] if self._times else math.inf
             with trio.move_on_at(self._wakes_at / 1000):
-                await self._park()
+                await self.park("a wheel is run once")
 
     def _expire(self, now: float) -> None:
         # A clock that was jumped to the very moment may lie a rounding error before it, and would never get further.
@@ -85,11 +86,3 @@ class Wheel:
         while self._times and (self._times[0] <= now or self._times[0] not in self._buckets):
             for item in self._buckets.pop(heappop(self._times), ()):
                 item.expire()
-
-    async def _park(self) -> None:
-        def abort(_: object) -> trio.lowlevel.Abort:
-            self._task = None
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        self._task = trio.lowlevel.current_task()
-        await trio.lowlevel.wait_task_rescheduled(abort)
