@@ -18,11 +18,13 @@ import grpc
 import grpc.aio
 import trio
 from grpc.aio import EOF
+from trio.lowlevel import enable_ki_protection
 
+from ._awaited import LOCALLY_CANCELLED
 from ._compression import TooLarge
 from ._metadata import as_metadata
 from ._requests import Requests
-from ._rpc import LOCALLY_CANCELLED, Rpc
+from ._rpc import Rpc
 from ._status import OK, Status, make_error
 
 Request = TypeVar("Request")
@@ -172,6 +174,7 @@ class UnaryReplyCall(Call[Request, Response]):
         self._rpc = rpc
         self._response: Any = _UNSET
 
+    @enable_ki_protection
     def __await__(self) -> Generator[Any, Any, Response]:
         """The response; the same object each time. Cancelled here, the call is cancelled.
 

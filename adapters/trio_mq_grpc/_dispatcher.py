@@ -17,10 +17,11 @@ from grpc import ChannelConnectivity as State
 
 import trio_mq
 
+from ._awaited import LOCALLY_CANCELLED
 from ._compression import SUPPORTED
 from ._credentials import CredentialsError, call_metadata, call_plugins, is_private, security_of
 from ._options import ChannelOptions
-from ._rpc import LOCALLY_CANCELLED, Rpc
+from ._rpc import Rpc
 from ._service_config import pushback_of
 from ._status import Status
 from ._subchannel import Subchannel, socket_options

@@ -15,8 +15,8 @@ import grpc
 import grpc.aio
 import trio
 
+from ._awaited import LOCALLY_CANCELLED
 from ._generators import drive, reported
-from ._rpc import LOCALLY_CANCELLED
 from ._status import make_error
 
 KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")

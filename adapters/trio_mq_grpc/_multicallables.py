@@ -14,6 +14,7 @@ import grpc
 import grpc.aio
 import trio
 
+from ._awaited import LOCALLY_CANCELLED
 from ._bases import StreamStreamMultiCallableBase, StreamUnaryMultiCallableBase
 from ._calls import StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall, too_large_to_send
 from ._compression import name_of
@@ -21,7 +22,7 @@ from ._generators import drive_any, reported
 from ._intercepted import details_of, intercept
 from ._metadata import checked_metadata
 from ._method import Method
-from ._rpc import LOCALLY_CANCELLED, Home, Rpc
+from ._rpc import Home, Rpc
 
 RequestIterator = AsyncIterable[Any] | Iterable[Any] | None
 

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import trio
-from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
+from trio.lowlevel import (
+    Abort,
+    RaiseCancelT,
+    Task,
+    current_task,
+    enable_ki_protection,
+    reschedule,
+    wait_task_rescheduled,
+)
 
 
 class Parking:
@@ -20,6 +28,7 @@ class Parking:
             task, self._parked = self._parked, None
             reschedule(task)
 
+    @enable_ki_protection
     async def park(self, busy: str) -> None:
         """Wait for `wake`.
 

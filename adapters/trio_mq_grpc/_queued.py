@@ -19,12 +19,13 @@ from grpc import ChannelConnectivity as State
 
 import trio_mq
 
+from ._awaited import LOCALLY_CANCELLED
 from ._bases import StreamStreamMultiCallableBase, StreamUnaryMultiCallableBase
 from ._calls import UnaryUnaryCall
 from ._interception import by_kind
 from ._method import NO_LIMIT, Method
 from ._multicallables import UnaryUnaryMultiCallable
-from ._rpc import LOCALLY_CANCELLED, Rpc
+from ._rpc import Rpc
 from ._status import Status
 from ._wheel import Wheel
 

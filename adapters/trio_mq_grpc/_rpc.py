@@ -10,13 +10,13 @@ An attempt is *committed* once something of the reply was seen: from then on it 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Coroutine
-from typing import Any, Final, Protocol
+from collections.abc import Callable
+from typing import Final, Protocol
 
 import grpc
 import trio
-from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
 
+from ._awaited import LOCALLY_CANCELLED, Awaited
 from ._blocks import Entry, Head, MetadataTooLarge, decode_head, decode_status, encode_head
 from ._compression import DecompressError, TooLarge, decompress
 from ._deadline import deadline as handler_deadline
@@ -48,7 +48,6 @@ from ._wire import (
     pack,
 )
 
-LOCALLY_CANCELLED: Final = Status(grpc.StatusCode.CANCELLED, "Locally cancelled by application!")
 DEADLINE_EXCEEDED: Final = Status(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
 _RESET: Final = Status(grpc.StatusCode.CANCELLED, "the server reset the call")
 LOST: Final = Status(grpc.StatusCode.UNAVAILABLE, "message lost in transport")
@@ -95,15 +94,13 @@ class Home(Protocol):
         """It has its status."""
 
 
-class Rpc:
+class Rpc(Awaited):
     """One RPC at the client.
 
     Attributes:
         request: the encoded request of a unary-request method; None for a stream.
         requests: the sending half, where that is more than one plain message.
         incoming: what came and was not taken, likewise.
-        status: how it ended; None while it runs.
-        initial: the server's initial metadata, once something came.
         reply: the one message of a unary reply, once the call has ended well.
         entries: the metadata that it is called with.
         deadline: on trio's clock; inherited: that of the surrounding scope or handler, if it comes first.
@@ -115,9 +112,6 @@ class Rpc:
 
     # On the class, so that an ordinary unary call sets the few that differ and pays for no others.
     subchannel: Subchannel | None = None
-    call_id: int = 0
-    status: Status | None = None
-    initial: tuple[Entry, ...] | None = None
     reply: bytes | None = None
     incoming: Incoming | None = None
     requests: Requests | None = None
@@ -135,8 +129,6 @@ class Rpc:
     _not_processed = 0
     _deadline_key = 0
     _in_seq = 0
-    _waiter: Task | None = None
-    _lot: trio.lowlevel.ParkingLot | None = None
 
     def __init__(self, home: Home, method: Method, request: bytes | None) -> None:
         self.home = home
@@ -146,11 +138,6 @@ class Rpc:
     def __repr__(self) -> str:
         state = "running" if self.status is None else self.status.code.name
         return f"<Rpc {self.method.path}: {state}, {self.attempts} attempts>"
-
-    @property
-    def ended_well(self) -> bool:
-        """Whether it has ended, with OK."""
-        return self.status is not None and self.status.code is grpc.StatusCode.OK
 
     # --- the beginning ----------------------------------------------------------------------------------------------
 
@@ -194,7 +181,7 @@ class Rpc:
         if self.requests is None:
             self.requests = Requests(self)
         self.requests.open(subchannel, call_id, head)
-        self._wake_all()
+        self.tell_lookers()
 
     def _head(self, subchannel: Subchannel) -> bytes | None:
         """The Head of the CALL; None when there is nothing to say."""
@@ -292,7 +279,7 @@ class Rpc:
         self.initial = initial
         if self.requests is not None:
             self.requests.commit()
-        self._wake_all()
+        self.tell_lookers()
 
     def _on_status(self, incoming: Incoming, status: Status) -> None:
         if incoming.assembly is not None:
@@ -401,15 +388,11 @@ class Rpc:
             self.home.wheel.discard(self._deadline_key, self)
         if self.feeder is not None:
             self.feeder.cancel()  # the user's iterator would wait, and hold what it holds, for nobody
-        if self._waiter is not None:
-            task, self._waiter = self._waiter, None
-            reschedule(task)
         if self.incoming is not None:
             self.incoming.end()
         if self.requests is not None:
             self.requests.wake()
-        if self._lot is not None:
-            self._wake_all()
+        self.tell_all()
         self.home.ended(self)
         if self.callbacks:
             self.call_back()
@@ -423,37 +406,7 @@ class Rpc:
             except Exception:  # noqa: BLE001  # the user's, and the RPC has ended all the same
                 log.exception("a done callback of %s failed", self.method.path)
 
-    # --- waiting ----------------------------------------------------------------------------------------------------
-
-    async def wait_ended(self) -> None:
-        """Wait for the status."""
-        while self.status is None:
-            await self._changed()
-
-    def end_or_cancel(self) -> Coroutine[Any, Any, Any]:
-        """Await this for the status, where being cancelled cancels the RPC; while it runs."""
-        if self._waiter is None:
-            # One waits for most calls, and this is a frame less to resume than a coroutine of ours would be.
-            self._waiter = current_task()
-            return wait_task_rescheduled(self._abort_waiter)  # noqa: ASYNC105  # the caller awaits it
-        return self._wait_with_others()
-
-    async def _wait_with_others(self) -> None:
-        try:
-            await self.wait_ended()
-        except trio.Cancelled:
-            self.abandon(LOCALLY_CANCELLED)
-            raise
-
-    async def wait_initial(self) -> None:
-        """Wait for the initial metadata, or the status."""
-        while self.initial is None and self.status is None:
-            await self._changed()
-
-    async def wait_opened(self) -> None:
-        """Wait until it has a peer, or its status."""
-        while not self.call_id and self.status is None:
-            await self._changed()
+    # --- reading ----------------------------------------------------------------------------------------------------
 
     async def wait_message(self) -> None:
         """Wait until a message is there, or the status.
@@ -501,18 +454,3 @@ class Rpc:
         """A read or write was cancelled: so is the call, unless it is used as a context manager."""
         if not self.scoped:
             self.abandon(LOCALLY_CANCELLED)
-
-    def _abort_waiter(self, _: RaiseCancelT) -> Abort:
-        # The first act of an abort function is to forget the task: a second wake-up of it would end the program.
-        self._waiter = None
-        self.abandon(LOCALLY_CANCELLED)
-        return Abort.SUCCEEDED
-
-    async def _changed(self) -> None:
-        if self._lot is None:
-            self._lot = trio.lowlevel.ParkingLot()
-        await self._lot.park()
-
-    def _wake_all(self) -> None:
-        if self._lot is not None:
-            self._lot.unpark_all()
