@@ -6,7 +6,6 @@ compression, and nothing of handlers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 import grpc
@@ -17,7 +16,7 @@ from ._compression import SUPPORTED, TooLarge, compress
 from ._errors import CallEndedError
 from ._flow import SendWindow
 from ._metadata import metadata_size
-from ._outbox import Frames, Pieces
+from ._outbox import Pieces
 from ._parking import Parking
 from ._status import Status, code_number
 from ._wire import (
@@ -25,7 +24,6 @@ from ._wire import (
     COMPRESSED,
     DATA,
     END,
-    FRAG,
     HEAD,
     HEADER,
     MAGIC,
@@ -33,7 +31,7 @@ from ._wire import (
     NOT_PROCESSED,
     SEQ_MASK,
     STATUS,
-    pack,
+    pieces_of,
 )
 
 if TYPE_CHECKING:
@@ -186,23 +184,14 @@ class Answer(Parking):
         self.head_sent, self._plain = True, not self._encoding
         self._window.charge(len(data))
         if len(data) > self._peer.cut_above and self._peer.announcement_for(self._call).fragments:
-            count = -(-len(data) // self._peer.fragment_size)
-            pieces = self._pieces(memoryview(data), self._take_numbers(count), flags, finish, ahead, behind)
-            self._outbox.send_pieces(self._key, Pieces(len(data), pieces))
+            size = self._peer.fragment_size
+            seq = self._take_numbers(-(-len(data) // size))
+            units = pieces_of(
+                data, size, DATA, flags, seq, self._call.call_id, finish=finish, ahead=ahead, behind=behind
+            )
+            self._outbox.send_pieces(self._key, Pieces(len(data), ([*self._prefix, *unit] for unit in units)))
         else:
             self._send(flags | finish, *ahead, data, *behind)
-
-    def _pieces(
-        self, view: memoryview, seq: int, flags: int, finish: int, ahead: list[bytes], behind: tuple[bytes, ...]
-    ) -> Iterator[Frames]:
-        """The units of one large message; the slices are made when they go."""
-        size = self._peer.fragment_size
-        first = [*ahead, len(view).to_bytes(4, "big")]
-        for start in range(0, len(view), size):
-            last = start + size >= len(view)
-            header = pack(DATA, flags | (finish if last else FRAG), seq, self._call.call_id)
-            yield [*self._prefix, header, *first, bytes(view[start : start + size]), *(behind if last else ())]
-            seq, flags, first = (seq + 1) & SEQ_MASK, flags & ~(HEAD | COMPRESSED), []
 
     # --- the end ----------------------------------------------------------------------------------------------------
 

@@ -5,16 +5,15 @@ An ordinary unary request needs none of it; `Rpc.open_on` sends that by itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import trio
 
 from ._compression import compress
 from ._flow import SendWindow
-from ._outbox import Frames, Outbox, Pieces
+from ._outbox import Outbox, Pieces
 from ._parking import Parking
-from ._wire import CALL, CHARGE, COMPRESSED, DATA, END, FRAG, HEAD, HEADER, MAGIC, MSG, SEQ_MASK, pack
+from ._wire import CALL, CHARGE, COMPRESSED, DATA, END, HEAD, HEADER, MAGIC, MSG, SEQ_MASK, pack, pieces_of
 
 if TYPE_CHECKING:
     from ._rpc import Rpc, Subchannel
@@ -155,27 +154,14 @@ class Requests(Parking):
             payload, flags = compress(self._encoding, payload), flags | COMPRESSED
         self._window.charge(len(payload))
         if len(payload) > self._fragment_size:
-            pieces = self._pieces(payload, kind, flags, finish, opening or [])
-            self._outbox.send_pieces(self._call_id, Pieces(len(payload), pieces), opens=kind == CALL)
+            size, seq = self._fragment_size, self._seq
+            self._seq = (seq + -(-len(payload) // size)) & SEQ_MASK
+            units = pieces_of(payload, size, kind, flags, seq, self._call_id, finish=finish, ahead=opening or ())
+            pieces = Pieces(len(payload), ([b"", *unit] for unit in units))
+            self._outbox.send_pieces(self._call_id, pieces, opens=kind == CALL)
         else:
             frames = [b"", self._header(kind, flags | finish), *(opening or ()), payload]
             self._outbox.send(self._call_id, frames, opens=kind == CALL)
-
-    def _pieces(self, payload: bytes, kind: int, flags: int, finish: int, opening: list[bytes]) -> Iterator[Frames]:
-        """The units of one large message; the slices are made when they go, the numbers are taken now."""
-        size = self._fragment_size
-        starts = range(0, len(payload), size)
-        headers = []
-        for start in starts:
-            last = start + size >= len(payload)
-            headers.append(self._header(kind, flags | (finish if last else FRAG)))
-            kind, flags = DATA, flags & ~(HEAD | COMPRESSED)
-        view = memoryview(payload)
-        first = [*opening, len(payload).to_bytes(4, "big")]
-        return (
-            [b"", header, *(() if start else first), bytes(view[start : start + size])]
-            for header, start in zip(headers, starts, strict=True)
-        )
 
     def _header(self, kind: int, flags: int) -> bytes:
         seq = self._seq

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from itertools import product
 from struct import Struct
 from typing import Final, NamedTuple
@@ -87,6 +88,35 @@ class Breach(ValueError):
 def pack(kind: int, flags: int, value: int, call_id: int) -> bytes:
     """A header frame."""
     return HEADER.pack(MAGIC, kind, flags, value & SEQ_MASK, call_id)
+
+
+def pieces_of(
+    payload: bytes,
+    size: int,
+    kind: int,
+    flags: int,
+    seq: int,
+    call_id: int,
+    *,
+    finish: int = 0,
+    ahead: Sequence[bytes] = (),
+    behind: Sequence[bytes] = (),
+) -> Iterator[list[bytes]]:
+    """The units of a message that goes in pieces of *size* bytes; the slices are made when they are taken.
+
+    Args:
+        kind: of the first unit; the others are DATA.
+        seq: of the first unit; there are ``-(-len(payload) // size)``.
+        finish: flags of the last one.
+        ahead, behind: frames before the size in the first, and after the payload in the last one.
+    """
+    view = memoryview(payload)
+    first = [*ahead, len(view).to_bytes(4, "big")]
+    for start in range(0, len(view), size):
+        last = start + size >= len(view)
+        header = pack(kind, flags | (finish if last else FRAG), seq, call_id)
+        yield [header, *first, bytes(view[start : start + size]), *(behind if last else ())]
+        kind, flags, seq, first = DATA, flags & ~(HEAD | COMPRESSED), seq + 1, []
 
 
 def check_flags(kind: int, flags: int) -> None:
