@@ -10,7 +10,8 @@ import trio_mq
 
 from ._blocks import Head, encode_head
 from ._feeds import Outlet, open_outlet
-from ._queued import Courier, QueuingChannel
+from ._line import Courier
+from ._queued import QueuingChannel
 from ._rpc import Rpc
 
 

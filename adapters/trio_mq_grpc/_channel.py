@@ -7,7 +7,6 @@ Leaving the block cancels the calls that are under way. Which connection a call 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -15,8 +14,6 @@ import grpc
 import grpc.aio
 import trio
 from grpc import ChannelConnectivity as State
-
-import trio_mq
 
 from ._compression import name_of
 from ._dispatcher import Dispatcher
@@ -55,16 +52,14 @@ class Channel(grpc.aio.Channel):
         credentials: grpc.ChannelCredentials | None,
     ) -> None:
         self._options = parse_channel_options(options)
-        self._reactor = trio_mq.Reactor(f"channel to {target}")
         self._dispatcher = Dispatcher(
-            self._reactor,
+            f"channel to {target}",
             connect_endpoints(target),
             self._options,
             credentials,
             encoding=name_of(compression),
             interceptors=by_kind(interceptors),
         )
-        self._block: AbstractAsyncContextManager[None] | None = None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.get_state().name}, {len(self._dispatcher.active)} calls>"
@@ -72,24 +67,13 @@ class Channel(grpc.aio.Channel):
     # --- the block --------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        if self._block is not None:
-            raise grpc.aio.UsageError("a channel is entered once")
-        self._block = self._reactor.run(self._leave)
-        await self._block.__aenter__()
-        self._dispatcher.open()
+        await self._dispatcher.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        assert self._block is not None
-        try:
-            await self._block.__aexit__(kind, value, traceback)  # noqa: ASYNC102  # it waits for nobody
-        finally:
-            self._dispatcher.close()
-
-    async def _leave(self, normally: bool) -> None:
-        self._dispatcher.close()
+        await self._dispatcher.__aexit__(kind, value, traceback)  # noqa: ASYNC102  # it waits for nobody
 
     async def serve(self, task_status: trio.TaskStatus[Self] = trio.TASK_STATUS_IGNORED) -> None:
         """Enter the channel until it is closed: ``channel = await nursery.start(insecure_channel(...).serve)``."""
@@ -100,18 +84,12 @@ class Channel(grpc.aio.Channel):
     async def close(self, grace: float | None = None) -> None:
         """Begin no more calls, wait up to *grace* seconds for those under way, then cancel them. Twice is fine.
 
-        Cancelled while it waits, it cancels them at once.
+        Cancelled while it waits, it cancels them at once; the shortest of several graces counts.
 
         Raises:
             ValueError: *grace* is negative.
         """
-        if grace is not None and grace < 0:
-            raise ValueError(f"grace is at least 0 seconds, not {grace}")
-        try:
-            await self._dispatcher.drain(grace)
-        finally:
-            self._dispatcher.close()
-        await trio.lowlevel.checkpoint()
+        await self._dispatcher.close_after(grace)
 
     # --- the connection ---------------------------------------------------------------------------------------------
 

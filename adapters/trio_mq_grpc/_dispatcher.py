@@ -7,7 +7,7 @@ policy says so. What it starts runs in the channel's reactor. It knows nothing o
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -17,26 +17,21 @@ from grpc import ChannelConnectivity as State
 
 import trio_mq
 
-from ._awaited import LOCALLY_CANCELLED
 from ._compression import SUPPORTED
 from ._credentials import CredentialsError, call_metadata, call_plugins, is_private, security_of
 from ._options import ChannelOptions
 from ._rpc import Rpc
+from ._rpc_home import RpcHome
 from ._service_config import pushback_of
 from ._status import Status
 from ._subchannel import Subchannel, socket_options
-from ._wheel import Wheel
 from ._wire import PROPERTY, Announcement
 
-_NOT_ENTERED = "enter the channel first: async with insecure_channel(...) as channel"
 
-
-class Dispatcher:
+class Dispatcher(RpcHome):
     """The connections of a channel, and the RPCs on them. RPCs and what begins them read its attributes for each call.
 
     Attributes:
-        wheel: the deadlines.
-        interceptors: by kind of call.
         window: bytes of a stream that may come before they are taken.
         fragment_size: bytes above which a message is sent in pieces.
         user_agent, authority: what servers are told; "" for nothing.
@@ -45,13 +40,11 @@ class Dispatcher:
         brokered: there is a proxy on the way.
         subchannels: one for each endpoint.
         waiting: RPCs that no peer is ready for, the oldest first.
-        active: all that have begun and have no status.
-        closed: set when all calls have been ended.
     """
 
     def __init__(
         self,
-        reactor: trio_mq.Reactor,
+        name: str,
         endpoints: Sequence[str],
         options: ChannelOptions,
         credentials: grpc.ChannelCredentials | None,
@@ -59,15 +52,13 @@ class Dispatcher:
         encoding: str,
         interceptors: dict[str, tuple[Any, ...]],
     ) -> None:
-        self._reactor = reactor
+        super().__init__(name, "insecure_channel(...)", interceptors)
         self._options = options
         self._plugins = call_plugins(credentials) if credentials is not None else ()
         self._secure = credentials is not None and (
             options.allow_call_credentials_on_plain or all(map(is_private, endpoints))
         )
         self._security = security_of(credentials)
-        self.wheel: Wheel = Wheel()
-        self.interceptors = interceptors
         self.window: int = options.window
         self.fragment_size: int = options.fragment_size
         self.user_agent: str = " ".join(filter(None, options.user_agent))
@@ -79,13 +70,8 @@ class Dispatcher:
         self._turn = 0
         self._chosen: Subchannel | None = None
         self.waiting: dict[Rpc, None] = {}
-        self.active: set[Rpc] = set()
         self._throttle = options.service_config.make_throttle()
-        self._opened = False
-        self._closing = False
         self._changed = trio.Event()
-        self._drained: trio.Event | None = None
-        self.closed: trio.Event = trio.Event()
 
     def __repr__(self) -> str:
         return f"<Dispatcher: {self.state().name}, {len(self.active)} calls, {len(self.waiting)} of them wait>"
@@ -117,39 +103,14 @@ class Dispatcher:
             properties={} if options.brokered else {PROPERTY: announcement},
         )
 
-    # --- from the channel's block to its end ------------------------------------------------------------------------
-
-    def open(self) -> None:
-        """Calls can begin: the reactor runs."""
-        self._opened = True
-        self._reactor.start(self.wheel.run)
-
-    def check_open(self) -> None:
-        """Raise `grpc.aio.UsageError` unless calls can begin."""
-        if not self._opened:
-            raise grpc.aio.UsageError(_NOT_ENTERED)
-        if self._closing:
-            raise grpc.aio.UsageError("Channel is closed.")
-
-    async def drain(self, grace: float | None) -> None:
-        """Begin no more calls, and wait up to *grace* seconds for those under way. The second time: no waiting."""
-        if self._closing:
-            return
-        self._closing = True
-        if grace and self.active:
-            self._drained = trio.Event()
-            with trio.move_on_after(grace):
-                await self._drained.wait()
+    # --- the end ----------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Cancel the calls and give up the connections. Twice is fine."""
-        self._closing = True
-        for rpc in list(self.active):
-            rpc.abandon(LOCALLY_CANCELLED)
+        super().close()
         for subchannel in self.subchannels:
             subchannel.stop()
         self._reactor.stop()
-        self.closed.set()
 
     # --- RPCs -------------------------------------------------------------------------------------------------------
 
@@ -179,10 +140,6 @@ class Dispatcher:
         if rpc.status is None:
             rpc.begin()
 
-    def start_task(self, task: Callable[..., Awaitable[None]], *args: Any) -> trio.CancelScope:
-        """Run ``task(*args)`` in the background, with the caller's context, until the channel is closed."""
-        return self._reactor.start(task, *args)
-
     def start(self, rpc: Rpc) -> None:
         """Send it now, keep it until a peer is ready, or let it fail."""
         subchannel = self._pick()
@@ -203,8 +160,6 @@ class Dispatcher:
         self.active.discard(rpc)
         if self._throttle is not None and rpc.ended_well:
             self._throttle.record_success()
-        if self._drained is not None and not self.active:
-            self._drained.set()
         if self.waiting:
             self._send_waiting()  # where one call goes at a time, this one made room
 

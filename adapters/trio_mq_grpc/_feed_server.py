@@ -28,14 +28,13 @@ class FeedServer(ABC):
 
     Attributes:
         concurrency: handlers that run at once, at most.
-        figures: what became of what was received, as it changes.
     """
 
     def __init__(self, home: Home, deliverer: Deliverer, concurrency: int) -> None:
-        self.home = home
-        self.deliverer = deliverer
+        self._home = home
+        self._deliverer = deliverer
         self.concurrency: int = check_concurrency(concurrency)
-        self.figures: DeliveryStatistics = deliverer.figures
+        self._figures = deliverer.figures
         self._leaving = trio.Event()
         self._ended = False
         self._idle = trio.Event()
@@ -43,7 +42,7 @@ class FeedServer(ABC):
 
     def statistics(self) -> DeliveryStatistics:
         """What became of what was received until now."""
-        return self.figures.snapshot()
+        return self._figures.snapshot()
 
     @abstractmethod
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -53,7 +52,7 @@ class FeedServer(ABC):
     def close(self) -> None:
         """Stop listening, if it was never served."""
 
-    async def run(
+    async def _run(
         self,
         socket: Socket,
         receive: Callable[[], Awaitable[Any]],
@@ -67,7 +66,7 @@ class FeedServer(ABC):
                 raise trio.ClosedResourceError("nothing more is received")
             return receive()
 
-        crew = Crew(self.concurrency, receive_unless_done, handle, self.deliverer.settle)
+        crew = Crew(self.concurrency, receive_unless_done, handle, self._deliverer.settle)
         self._idle = trio.Event()
         try:
             async with trio.open_nursery() as nursery:
@@ -79,7 +78,7 @@ class FeedServer(ABC):
                     await socket.aclose()  # or those who wait in it would not look up
         finally:
             if not socket.closed:
-                self.figures.unread += _unread(socket)
+                self._figures.unread += _unread(socket)
             self._idle.set()
 
     def go_away(self) -> None:
@@ -93,7 +92,7 @@ class FeedServer(ABC):
     def end_calls(self, end: Callable[[ServedCall], None]) -> None:
         """Apply *end* to everything that is being handled; what is not, stays unread."""
         self._ended = True
-        self.deliverer.end_calls(end)
+        self._deliverer.end_calls(end)
 
     async def flush(self) -> None:
         """Wait until failures have been reported; there is nothing to send."""

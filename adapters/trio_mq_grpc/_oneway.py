@@ -10,7 +10,8 @@ import grpc.aio
 import trio_mq
 
 from ._blocks import Head, encode_head
-from ._queued import Courier, QueuedMethod, QueuingChannel
+from ._line import Courier
+from ._queued import QueuedMethod, QueuingChannel
 from ._rpc import Rpc
 from ._targets import bind_endpoint, connect_endpoints
 from ._wire import CALL, HEAD, UNARY_CALL, pack

@@ -68,24 +68,24 @@ class OnewayPort(FeedServer):
         if self._listener is not None:
             self._listener.close()
 
-    async def serve(  # noqa: ASYNC128  # `run` says when
+    async def serve(  # noqa: ASYNC128  # `_run` says when
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Serve it until it is told to `go_away` and all is done that was begun; or until cancelled."""
         async with trio_mq.Pull(bind=self._listener, connect=self._targets, options=self._options) as pull:
-            await self.run(pull, pull.receive_message, self._handle, task_status)
+            await self._run(pull, pull.receive_message, self._handle, task_status)
 
     async def _handle(self, message: trio_mq.Message, worker: Worker) -> None:
-        self.figures.received += 1
+        self._figures.received += 1
         try:
             path, head, payload = self._read(list(message.frames))
         except ValueError:
-            self.figures.malformed += 1
+            self._figures.malformed += 1
             return
         if head.expires_unix_us and head.expires_unix_us <= self._wall_clock() * 1e6:
-            self.figures.expired += 1
+            self._figures.expired += 1
             return
-        await self.deliverer.deliver(message.peer, path, head, payload, worker)
+        await self._deliverer.deliver(message.peer, path, head, payload, worker)
 
     def _read(self, frames: list[bytes]) -> tuple[bytes, Head, bytes]:
         if len(frames[0]) != HEADER_SIZE:
@@ -98,7 +98,7 @@ class OnewayPort(FeedServer):
         if len(unit.method) > LONGEST_METHOD:
             raise Breach("the method is too long")
         unit.method.decode()
-        return unit.method, self.deliverer.read_head(unit.head), unit.payload
+        return unit.method, self._deliverer.read_head(unit.head), unit.payload
 
 
 def pull_options(home: Home, concurrency: int) -> trio_mq.Options:

@@ -6,11 +6,9 @@ response is an empty message.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Generator, Iterable
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Generator, Iterable
 from types import TracebackType
-from typing import Any, ClassVar, Final, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import grpc
 import grpc.aio
@@ -19,20 +17,12 @@ from grpc import ChannelConnectivity as State
 
 import trio_mq
 
-from ._awaited import LOCALLY_CANCELLED
 from ._bases import StreamStreamMultiCallableBase, StreamUnaryMultiCallableBase
 from ._calls import UnaryUnaryCall
 from ._interception import by_kind
-from ._method import NO_LIMIT, Method
+from ._line import Courier, Line
+from ._method import Method
 from ._multicallables import UnaryUnaryMultiCallable
-from ._rpc import Rpc
-from ._status import Status
-from ._wheel import Wheel
-
-QUEUED: Final = Status(grpc.StatusCode.OK, "queued; no reply is expected")
-_CLOSED: Final = Status(grpc.StatusCode.UNAVAILABLE, "the channel was closed")
-_BURST: Final = 32
-"""Calls that end at once before others get a turn."""
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -69,7 +59,7 @@ class QueuedCall(UnaryUnaryCall[Request, Response]):
 
     def __await__(self) -> Generator[Any, Any, Response]:
         home = self._rpc.home
-        if isinstance(home, QueuingChannel) and home.is_others_turn():
+        if isinstance(home, Line) and home.is_others_turn():
             yield from _yield_once().__await__()
         return (yield from super().__await__())
 
@@ -137,20 +127,6 @@ class RefusedMultiCallable(
         )
 
 
-class Courier(ABC):
-    """What takes the calls of a channel away."""
-
-    socket: trio_mq.Socket
-
-    @abstractmethod
-    def send_nowait(self, rpc: Rpc) -> None:
-        """Queue *rpc*, or raise `trio.WouldBlock`."""
-
-    @abstractmethod
-    async def wait_room(self) -> None:
-        """Wait until it is worth to try again."""
-
-
 class QueuingChannel(grpc.aio.Channel):
     """A channel whose calls are taken away by a courier. It lives in a block; calls are made inside.
 
@@ -165,97 +141,47 @@ class QueuingChannel(grpc.aio.Channel):
         *,
         interceptors: Iterable[grpc.aio.ClientInterceptor] | None,
     ) -> None:
-        self.interceptors: dict[str, tuple[Any, ...]] = by_kind(tuple(interceptors or ()))
-        self.wheel: Wheel = Wheel()
-        # Of what else RPCs ask their channel, nothing applies here.
-        self.encoding = self.user_agent = self.authority = ""
-        self.brokered = False
-        self.window = 0
-        self.fragment_size = self.max_metadata = NO_LIMIT
-        self.courier = courier
-        self._name = name
         self.expires_after: float | None = None
-        self._line: dict[Rpc, None] = {}
-        self._active: set[Rpc] = set()
-        self._burst = _BURST
-        self._reactor = trio_mq.Reactor(name)
-        self._stack = AsyncExitStack()
-        self._entered = False
-        self._closed = False
-        self._draining = False
-        self._finished = trio.Event()
+        self._name = name
+        self._line = Line(courier, name, by_kind(tuple(interceptors or ())))
 
     def __repr__(self) -> str:
-        return f"<{self._name}: {self.get_state().name}, {len(self._line)} calls wait>"
+        return f"<{self._name}: {self.get_state().name}, {len(self._line.waiting)} calls wait>"
 
     @property
     def endpoints(self) -> tuple[str, ...]:
         """What it is bound or connected to, with real ports."""
-        return self.courier.socket.endpoints
+        return self.socket.endpoints
 
     @property
     def socket(self) -> trio_mq.Socket:
         """The socket below, for its ``statistics()`` and ``monitor()``: who is there, what was dropped for whom."""
-        return self.courier.socket
+        return self._line.courier.socket
 
     # --- the block --------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        if self._entered:
-            raise grpc.aio.UsageError("a channel is entered once")
-        self._entered = True
-        await self._stack.__aenter__()
-        try:
-            await self._stack.enter_async_context(self._reactor.run(self._leave))
-            await self._stack.enter_async_context(self.courier.socket)
-        except BaseException as exc:
-            await self._stack.__aexit__(type(exc), exc, exc.__traceback__)  # noqa: ASYNC102  # it waits for nobody
-            raise
-        self._reactor.start(self.wheel.run)
+        await self._line.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        try:
-            self._abandon_all()
-            await self._stack.__aexit__(kind, value, traceback)  # noqa: ASYNC102  # the socket lingers as it was told
-        finally:
-            self._finished.set()
-
-    async def _leave(self, normally: bool) -> None:
-        self._abandon_all()
-
-    def _abandon_all(self) -> None:
-        self._closed = True
-        for rpc in list(self._active):
-            rpc.abandon(LOCALLY_CANCELLED)
-        self._finished.set()
+        await self._line.__aexit__(kind, value, traceback)  # noqa: ASYNC102  # the socket lingers as it was told
 
     async def serve(self, task_status: trio.TaskStatus[Any] = trio.TASK_STATUS_IGNORED) -> None:
         """Enter the channel until it is closed: ``channel = await nursery.start(channel.serve)``."""
         async with self:
             task_status.started(self)
-            await self._finished.wait()
+            await self._line.closed.wait()
 
     async def close(self, grace: float | None = None) -> None:
-        """Begin no more calls, wait up to *grace* seconds for those that wait to be queued, then cancel them."""
-        if grace is not None and grace < 0:
-            raise ValueError(f"grace is at least 0 seconds, not {grace}")
-        self._closed = True
-        if grace and self._active:
-            with trio.move_on_after(grace):
-                while self._active:
-                    await next(iter(self._active)).wait_ended()
-        self._abandon_all()
-        await trio.lowlevel.checkpoint()
+        """Begin no more calls, wait up to *grace* seconds for those that wait to be queued, then cancel them.
 
-    def check_open(self) -> None:
-        """Raise `grpc.aio.UsageError` unless calls can begin."""
-        if not self._entered:
-            raise grpc.aio.UsageError(f"enter the channel first: async with {self._name} as channel")
-        if self._closed:
-            raise grpc.aio.UsageError("Channel is closed.")
+        Raises:
+            ValueError: *grace* is negative.
+        """
+        await self._line.close_after(grace)
 
     # --- stubs ------------------------------------------------------------------------------------------------------
 
@@ -269,7 +195,7 @@ class QueuingChannel(grpc.aio.Channel):
     ) -> QueuedMultiCallable:
         """What begins calls of *method*; without serializers, in bytes."""
         made = QueuedMethod(method, request_serializer, response_deserializer, self.expires_after)
-        return QueuedMultiCallable(self, made)
+        return QueuedMultiCallable(self._line, made)
 
     def unary_stream(self, method: str, *_: Any, **__: Any) -> RefusedMultiCallable:
         """What refuses calls of *method*: nothing can stream back."""
@@ -283,85 +209,15 @@ class QueuingChannel(grpc.aio.Channel):
         """What refuses calls of *method*: nothing can stream back."""
         return RefusedMultiCallable(method)
 
-    # --- calls ------------------------------------------------------------------------------------------------------
-
-    def begin(self, rpc: Rpc, credentials: grpc.CallCredentials | None) -> None:
-        """Begin *rpc*."""
-        if credentials is not None:
-            raise grpc.aio.UsageError("Call credentials are only valid on secure channels, and for calls with replies")
-        self._active.add(rpc)
-        rpc.begin()
-
-    def start(self, rpc: Rpc) -> None:
-        """Queue it now, or let it wait in line."""
-        if not self._line and self._send(rpc):
-            return
-        self._line[rpc] = None
-        if not self._draining:
-            self._draining = True
-            self._reactor.start(self._drain)
-
-    def _send(self, rpc: Rpc) -> bool:
-        """Whether it is settled: queued, or never to be."""
-        try:
-            self.courier.send_nowait(rpc)
-        except trio.WouldBlock:
-            return False
-        except (trio.ClosedResourceError, trio_mq.MQError):
-            rpc.finish(_CLOSED)
-        else:
-            rpc.finish(QUEUED)
-        return True
-
-    async def _drain(self) -> None:
-        try:
-            while self._line:
-                rpc = next(iter(self._line))
-                if not self._send(rpc):
-                    await self.courier.wait_room()
-        except trio.ClosedResourceError:
-            for rpc in list(self._line):
-                rpc.finish(_CLOSED)
-        finally:
-            self._draining = False
-
-    def is_others_turn(self) -> bool:
-        """Whether whoever awaits a call that has ended should yield once: a loop of them must not starve others."""
-        self._burst = self._burst - 1 or _BURST
-        return self._burst == _BURST
-
-    def withdraw(self, rpc: Rpc) -> None:
-        """It has ended."""
-        self._line.pop(rpc, None)
-
-    def ended(self, rpc: Rpc) -> None:
-        """It has its status."""
-        self._active.discard(rpc)
-
-    def retry(self, rpc: Rpc, status: Status) -> bool:
-        """Nothing is done twice."""
-        return False
-
-    def start_task(self, task: Callable[..., Awaitable[None]], *args: Any) -> trio.CancelScope:
-        """Run ``task(*args)`` in the background until the channel is closed."""
-        return self._reactor.start(task, *args)
-
     # --- the connection ---------------------------------------------------------------------------------------------
 
     def get_state(self, try_to_connect: bool = False) -> State:
         """READY if anybody is at the other end."""
-        if self._closed:
-            return State.SHUTDOWN
-        if not self._entered:
-            return State.IDLE
-        states = {peer.state for peer in self.courier.socket.statistics().peers}
-        if "ready" in states:
-            return State.READY
-        return State.TRANSIENT_FAILURE if states & {"waiting", "failed"} else State.CONNECTING
+        return self._line.state()
 
     async def wait_for_state_change(self, last_observed_state: State) -> None:
         """Return when the state is another than *last_observed_state*; also when the channel is closed."""
-        async with self.courier.socket.monitor() as events:
+        async with self.socket.monitor() as events:
             while self.get_state() is last_observed_state:
                 try:
                     await events.receive()
@@ -370,5 +226,5 @@ class QueuingChannel(grpc.aio.Channel):
 
     async def channel_ready(self) -> None:
         """Wait until anybody is at the other end."""
-        self.check_open()
-        await self.courier.socket.wait_connected()
+        self._line.check_open()
+        await self.socket.wait_connected()

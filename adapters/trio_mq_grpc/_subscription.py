@@ -55,7 +55,7 @@ class Subscription(FeedServer):
     def close(self) -> None:
         """Nothing listens before it is served."""
 
-    async def serve(  # noqa: ASYNC128  # `run` says when
+    async def serve(  # noqa: ASYNC128  # `_run` says when
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Serve it until it is told to `go_away` and all is done that was begun; or until cancelled."""
@@ -63,30 +63,30 @@ class Subscription(FeedServer):
         for path in self._paths():
             self._intake.subscribe(path, b"")
         async with self._intake.socket as socket:
-            await self.run(socket, self._intake.receive, self._handle, task_status)
+            await self._run(socket, self._intake.receive, self._handle, task_status)
 
     def _paths(self) -> list[bytes]:
         """What to subscribe to: the calls of each service; all there are, if a handler does not say which it takes."""
-        services = self.home.services
+        services = self._home.services
         if isinstance(self._intake, SubIntake):
             return [f"/{name}/".encode() if name else b"/" for name in services.names()]
         return [path.encode() for path in services.known()]
 
     async def _handle(self, received: tuple[Sequence[bytes], trio_mq.Peer], worker: Worker) -> None:
-        self.figures.received += 1
+        self._figures.received += 1
         message, sender = received
         try:
             call = self._intake.read(message)
-            head = self.deliverer.read_head(call.head)
+            head = self._deliverer.read_head(call.head)
         except ValueError:
-            self.figures.malformed += 1
+            self._figures.malformed += 1
             return
         missed = self._missed.before((call.epoch, call.path), call.numbers.of_type, restarts=False)
         if missed:
             await self._gap(call, missed)
-        await self.deliverer.deliver(sender, call.path, head, call.payload, worker)
+        await self._deliverer.deliver(sender, call.path, head, call.payload, worker)
 
     async def _gap(self, call: Published, missed: int) -> None:
-        self.figures.missed += missed
+        self._figures.missed += missed
         path = call.path.decode(errors="replace")
         await report_gap(self._on_gap, Gap(path, call.key, missed, call.epoch, call.numbers.of_type))

@@ -621,6 +621,25 @@ async def test_leaving_a_channel_waits_for_what_is_queued_and_ends_what_is_not(a
     assert call.cancelled()
 
 
+async def test_closing_with_grace_waits_for_calls_to_be_queued_and_then_ends_those_that_are_not(
+    autojump_clock: MockClock,
+) -> None:
+    endpoint = inproc()
+    async with trio_mq_grpc.oneway_channel(endpoint) as channel, trio.open_nursery() as nursery:
+        call = channel.unary_unary(path("Do"))(b"x")
+        nursery.start_soon(channel.close, 9)
+        await trio.sleep(1)
+        async with trio_mq.Pull(bind=endpoint):
+            await call
+        assert await call.code() is grpc.StatusCode.OK
+    async with trio_mq_grpc.oneway_channel(inproc()) as channel:
+        call = channel.unary_unary(path("Do"))(b"nobody is there")
+        began = trio.current_time()
+        await channel.close(9)
+        assert trio.current_time() - began == pytest.approx(9)
+        assert call.cancelled()
+
+
 async def test_an_error_in_the_block_comes_out_as_it_was() -> None:
     with pytest.raises(KeyError):
         async with trio_mq_grpc.oneway_channel(inproc()):

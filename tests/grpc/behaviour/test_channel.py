@@ -79,11 +79,21 @@ def test_the_channel_is_grpc_s_own_class() -> None:
     assert isinstance(trio_mq_grpc.insecure_channel(NOBODY), grpc.aio.Channel)
 
 
+def own_names(channel: grpc.aio.Channel) -> set[str]:
+    """What *channel* shows besides what grpc's own does."""
+    return {name for name in dir(channel) if not name.startswith("_")} - set(dir(grpc.aio.Channel))
+
+
 def test_what_a_channel_shows_is_grpc_s_and_serve() -> None:
     """What RPCs call is none of the user's: it would be in ``help(Channel)``, and in use, and never change again."""
-    channel = trio_mq_grpc.insecure_channel(NOBODY)
-    ours = {name for name in dir(channel) if not name.startswith("_")}
-    assert ours - set(dir(grpc.aio.Channel)) == {"serve"}
+    assert own_names(trio_mq_grpc.insecure_channel(NOBODY)) == {"serve"}
+
+
+def test_what_a_channel_without_replies_shows_is_grpc_s_and_what_is_written_of_it() -> None:
+    documented = {"serve", "endpoints", "socket", "expires_after"}
+    assert own_names(trio_mq_grpc.oneway_channel(NOBODY)) == documented
+    of_publishers = {"epoch", "subscriber_count", "wait_subscribed"}
+    assert own_names(trio_mq_grpc.broadcast_channel(NOBODY)) == documented | of_publishers
 
 
 def test_stubs_may_be_made_before_there_is_a_run() -> None:
