@@ -26,6 +26,7 @@ from ._metadata import as_metadata
 from ._requests import Requests
 from ._rpc import Rpc
 from ._status import OK, Status, make_error
+from ._wire import as_bytes
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -262,7 +263,11 @@ class StreamReplyCall(Call[Request, Response]):
         assert incoming is not None
         while True:
             if incoming.first is not None:
-                await trio.lowlevel.checkpoint()
+                try:
+                    await trio.lowlevel.checkpoint()
+                except trio.Cancelled:
+                    rpc.await_cancelled()
+                    raise
             elif rpc.status is not None:
                 return await self._at_end()
             else:
@@ -315,11 +320,16 @@ class StreamRequestCall(Call[Request, Response]):
         self._check_writable()
         rpc = self._rpc
         serialize = rpc.method.serialize
-        payload: Any = request if serialize is None else serialize(request)  # bytes, or what the serializer made
+        payload = as_bytes(request if serialize is None else serialize(request))
         if len(payload) > rpc.method.max_request:
             rpc.abandon(too_large_to_send(len(payload), rpc.method.max_request))
             raise self._error()
-        if not await self._requests().send(payload):
+        try:
+            sent = await self._requests().send(payload)
+        except trio.Cancelled:
+            rpc.await_cancelled()
+            raise
+        if not sent:
             if rpc.status is not None and not rpc.ended_well:
                 raise self._error()
             raise CallEndedError("the server has ended the call; nothing more is read there")

@@ -17,6 +17,7 @@ from ._compression import name_of
 from ._metadata import as_metadata, checked_metadata
 from ._served import CANCELLED, ServedCall
 from ._status import Status, to_code
+from ._wire import as_bytes
 
 
 class Facts:
@@ -269,19 +270,6 @@ async def watched_response(call: ServedCall, message: Any, context: Any) -> byte
     for watcher in reversed(call.home.watchers):
         message = await watcher.on_response(message, context)
     return encoded(call, message)
-
-
-def as_bytes(data: Any) -> bytes:
-    """*data*, if it is a buffer.
-
-    Raises:
-        TypeError: it is none.
-    """
-    if type(data) is bytes:
-        return data
-    if isinstance(data, (bytes, bytearray, memoryview)):
-        return bytes(data)
-    raise TypeError(f"a message is bytes once serialized, not {type(data).__name__}")
 
 
 class Requests:

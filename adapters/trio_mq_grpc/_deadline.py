@@ -8,7 +8,18 @@ from __future__ import annotations
 
 import math
 from contextvars import ContextVar
-from typing import Final
+from typing import Any, Final
 
 deadline: Final[ContextVar[float]] = ContextVar("trio_mq_grpc deadline", default=math.inf)
 """In seconds of trio's clock; `math.inf` outside a handler, and in one whose call has no deadline."""
+
+
+def seconds(timeout: Any) -> float:
+    """*timeout*, if it is a number of seconds.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(timeout, (int, float)) or math.isnan(timeout):
+        raise ValueError(f"timeout is a number of seconds, not {timeout!r}")
+    return timeout

@@ -71,6 +71,7 @@ class Dispatcher(RpcHome):
         self._chosen: Subchannel | None = None
         self.waiting: dict[Rpc, None] = {}
         self._throttle = options.service_config.make_throttle()
+        self._sending = False
         self._changed = trio.Event()
 
     def __repr__(self) -> str:
@@ -125,10 +126,10 @@ class Dispatcher(RpcHome):
                 )
             plugins = (*plugins, *call_plugins(credentials))
         self.active.add(rpc)
-        if plugins:
-            self._reactor.start(self._begin_with_credentials, rpc, plugins)
-        else:
+        if not plugins:
             rpc.begin()
+        elif rpc.prepare():
+            self._reactor.start(self._begin_with_credentials, rpc, plugins)
 
     async def _begin_with_credentials(self, rpc: Rpc, plugins: tuple[Any, ...]) -> None:
         authority = self.authority or self.subchannels[0].endpoint.partition("://")[2]
@@ -138,7 +139,7 @@ class Dispatcher(RpcHome):
             rpc.cause = exc
             rpc.abandon(Status(grpc.StatusCode.UNAUTHENTICATED, str(exc)))
         if rpc.status is None:
-            rpc.begin()
+            self.start(rpc)
 
     def start(self, rpc: Rpc) -> None:
         """Send it now, keep it until a peer is ready, or let it fail."""
@@ -160,7 +161,7 @@ class Dispatcher(RpcHome):
         self.active.discard(rpc)
         if self._throttle is not None and rpc.ended_well:
             self._throttle.record_success()
-        if self.waiting:
+        if self.waiting and self._options.strict_reqrep:
             self._send_waiting()  # where one call goes at a time, this one made room
 
     def retry(self, rpc: Rpc, status: Status) -> bool:
@@ -207,7 +208,7 @@ class Dispatcher(RpcHome):
             if subchannel.state is State.IDLE:
                 self._reactor.start(self._keep_connected, subchannel)
                 # Before it has run: a second call must not start a second one.
-                subchannel.state = State.CONNECTING
+                subchannel.begin()
 
     async def _keep_connected(self, subchannel: Subchannel) -> None:
         try:
@@ -224,12 +225,23 @@ class Dispatcher(RpcHome):
         return "failed to connect: " + "; ".join(each.why_not() for each in self.subchannels)
 
     def _send_waiting(self) -> None:
+        if self._sending:
+            return  # a call that ends in here makes room for those that are looked at next
+        self._sending = True
+        try:
+            self._send_what_can_go()
+        finally:
+            self._sending = False
+
+    def _send_what_can_go(self) -> None:
         for rpc in list(self.waiting):
             subchannel = self._pick()
             if subchannel is not None:
                 if self.waiting.pop(rpc, 0) is None:
                     rpc.open_on(subchannel)
-            elif self._failing() and not rpc.wait_for_ready and self.waiting.pop(rpc, 0) is None:
+            elif not self._failing():
+                break
+            elif not rpc.wait_for_ready and self.waiting.pop(rpc, 0) is None:
                 rpc.finish(Status(grpc.StatusCode.UNAVAILABLE, self._why_not()))
 
     def state_changed(self, subchannel: Subchannel) -> None:

@@ -11,11 +11,12 @@ from typing import Any
 
 import grpc
 
-from ._context import Context, Requests, as_bytes, undecodable, watched_request, watched_response
+from ._context import Context, Requests, undecodable, watched_request, watched_response
 from ._generators import drive
 from ._served import ServedCall
 from ._service import COROUTINE, GENERATOR, THREAD, Method, Run
 from ._sync import SyncContext, SyncRequests, run_in_thread
+from ._wire import as_bytes
 
 
 def compile_method(method: Method) -> Run:

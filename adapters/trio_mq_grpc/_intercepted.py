@@ -13,6 +13,8 @@ import trio
 from grpc.aio import EOF, ClientCallDetails
 
 from ._calls import CallEndedError
+from ._deadline import seconds
+from ._errors import log
 from ._interception import Interception, Requests, Responses, Tasks
 from ._metadata import as_metadata, checked_metadata
 
@@ -91,7 +93,7 @@ class InterceptedCall:
         begin: Begin,
     ) -> None:
         chain = _Chain(kind, interceptors, begin)
-        self._deadline = math.inf if details.timeout is None else trio.current_time() + details.timeout
+        self._deadline = math.inf if details.timeout is None else trio.current_time() + seconds(details.timeout)
         self._scoped = False
         self._method = details.method
         self._callbacks: list[Callable[[Any], None]] = []
@@ -138,7 +140,10 @@ class InterceptedCall:
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
         """Call ``callback(call)`` when it ends, at once if it has."""
         if self.done():
-            callback(self)
+            try:
+                callback(self)
+            except Exception:  # noqa: BLE001  # the user's, and the call has ended all the same
+                log.exception("a done callback of %s failed", self._method)
         elif self._call is not None:
             self._call.add_done_callback(lambda _: callback(self))
         else:
@@ -251,6 +256,7 @@ class _StreamRequest(InterceptedCall):
 
     _requests: Requests | None = None
     _half_closed = False
+    _writing: set[trio.CancelScope] | None = None
 
     async def write(self, request: Any) -> None:
         """Send a request.
@@ -262,13 +268,27 @@ class _StreamRequest(InterceptedCall):
         requests = self._writable()
         if self.done() or self._half_closed:
             raise CallEndedError("the call has ended" if self.done() else "done_writing() was called")
+        if self._writing is None:
+            self._writing = set()
+            self.add_done_callback(self._stop_writing)  # one for the call: each is kept until that has ended
         with trio.CancelScope() as waiting:
-            self.add_done_callback(lambda _: waiting.cancel())
-            await requests.write(request)
+            self._writing.add(waiting)
+            try:
+                await requests.write(request)
+            except trio.Cancelled:
+                if not self._scoped and not waiting.cancel_called:
+                    self.cancel()
+                raise
+            finally:
+                self._writing.discard(waiting)
             return
         if self._interception.error is not None:
             raise self._interception.error
         raise CallEndedError("the server has ended the call; nothing more is read there")
+
+    def _stop_writing(self, _: object) -> None:
+        for waiting in self._writing or ():
+            waiting.cancel()
 
     async def done_writing(self) -> None:
         """No more requests follow."""

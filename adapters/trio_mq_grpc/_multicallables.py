@@ -18,11 +18,13 @@ from ._awaited import LOCALLY_CANCELLED
 from ._bases import StreamStreamMultiCallableBase, StreamUnaryMultiCallableBase
 from ._calls import StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall, too_large_to_send
 from ._compression import name_of
+from ._deadline import seconds
 from ._generators import drive_any, reported
 from ._intercepted import details_of, intercept
 from ._metadata import checked_metadata
 from ._method import Method
 from ._rpc import Home, Rpc
+from ._wire import as_bytes
 
 RequestIterator = AsyncIterable[Any] | Iterable[Any] | None
 
@@ -133,7 +135,7 @@ class Multicallable:
         """Begin a call that nobody intercepts; *request* is a message, or the iterator of a stream, or None."""
         method = self._method
         if method.unary_request:
-            payload = request if method.serialize is None else method.serialize(request)
+            payload = as_bytes(request if method.serialize is None else method.serialize(request))
             return self.face(self._begin(payload, timeout, metadata, credentials, wait_for_ready, compression))
         rpc = self._begin(None, timeout, metadata, credentials, wait_for_ready, compression)
         call = self.face(rpc)
@@ -156,7 +158,10 @@ async def _feed(rpc: Rpc, requests: AsyncIterable[Any] | Iterable[Any]) -> None:
     assert outgoing is not None  # a stream has them from the beginning
 
     def send(request: Any) -> Awaitable[bool] | bool:
-        payload = request if serialize is None else serialize(request)
+        payload = as_bytes(request if serialize is None else serialize(request))
+        if len(payload) > rpc.method.max_request:
+            rpc.abandon(too_large_to_send(len(payload), rpc.method.max_request))
+            return False
         return outgoing.send_nowait(payload) or outgoing.send(payload)
 
     def failed(error: Exception) -> None:
@@ -167,17 +172,6 @@ async def _feed(rpc: Rpc, requests: AsyncIterable[Any] | Iterable[Any]) -> None:
     with reported(failed):
         await drive_any(requests, send)
         outgoing.end()
-
-
-def seconds(timeout: Any) -> float:
-    """*timeout*, if it is a number of seconds.
-
-    Raises:
-        ValueError: it is none.
-    """
-    if not isinstance(timeout, (int, float)) or math.isnan(timeout):
-        raise ValueError(f"timeout is a number of seconds, not {timeout!r}")
-    return timeout
 
 
 class UnaryUnaryMultiCallable(Multicallable, grpc.aio.UnaryUnaryMultiCallable[Any, Any]):

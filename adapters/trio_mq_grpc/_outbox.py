@@ -13,6 +13,8 @@ from typing import TypeAlias
 
 import trio
 
+from ._parking import Parking
+
 Frames: TypeAlias = list[bytes]
 UNIT_COST = 512
 """Bytes that a unit takes beside those that go out: many small ones would otherwise hardly count."""
@@ -52,9 +54,19 @@ class Outbox:
     Attributes:
         blocked: something waits, so everything else must, too.
         waiting_bytes: of how many bytes, each unit with its `UNIT_COST`, control aside.
+        writers: who is woken when nothing waits any more.
     """
 
-    __slots__ = ("_calls", "_control", "_on_blocked", "_send_nowait", "_unopened", "blocked", "waiting_bytes")
+    __slots__ = (
+        "_calls",
+        "_control",
+        "_on_blocked",
+        "_send_nowait",
+        "_unopened",
+        "blocked",
+        "waiting_bytes",
+        "writers",
+    )
 
     def __init__(self, send_nowait: Callable[[Frames], None], on_blocked: Callable[[Outbox], None]) -> None:
         self._send_nowait = send_nowait
@@ -64,6 +76,7 @@ class Outbox:
         self._unopened: set[Hashable] = set()
         self.blocked: bool = False
         self.waiting_bytes: int = 0
+        self.writers: set[Parking] = set()
 
     def __repr__(self) -> str:
         return f"<Outbox: {len(self._control)} control, {len(self._calls)} calls waiting>"
@@ -124,6 +137,9 @@ class Outbox:
             await wait_room()
             self._flush()
         self.blocked = False
+        writers, self.writers = self.writers, set()
+        for writer in writers:
+            writer.wake()
 
     def _block(self) -> None:
         self.blocked = True

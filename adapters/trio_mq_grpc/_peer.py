@@ -114,6 +114,7 @@ class Peer:
         self._second = -math.inf
         self._pongs = 0
         self._resets = 0
+        self._most_open = 0
 
     def __repr__(self) -> str:
         return f"<Peer {self.name}: {len(self.calls)} calls, {self.running} running>"
@@ -331,7 +332,7 @@ class Peer:
     def _tick(self) -> None:
         now = trio.current_time()
         if now - self._second >= 1:
-            self._second, self._pongs, self._resets = now, 0, 0
+            self._second, self._pongs, self._resets, self._most_open = now, 0, 0, 0
 
     def go_away(self) -> None:
         """Tell it that no more calls are taken. A REQ has not asked, so it cannot be told."""
@@ -342,13 +343,19 @@ class Peer:
     # --- its end, and its limits ------------------------------------------------------------------------------------
 
     def on_reset(self, call: ServedCall, frames: Frames, at: int) -> bool:
-        """The caller has given *call* up; False if that happens too often."""
+        """The caller has given *call* up; False if that happens too often.
+
+        All that are open may be given up at once, as when a scope around them is cancelled. What costs a server more
+        than its caller is to begin calls and give them up, again and again.
+        """
+        open_calls = len(self.calls)
         call.vanish(CANCELLED)
         if self.strict:
             self.reset(frames[:at], call.call_id, CANCELLED)
         self._tick()
         self._resets += 1
-        return self._resets <= self.home.options.max_resets_per_second
+        self._most_open = max(self._most_open, open_calls)
+        return self._resets <= self.home.options.max_resets_per_second + self._most_open
 
     @property
     def holding(self) -> bool:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ._rpc import Rpc, Subchannel
 
 _pack = HEADER.pack
+_CHECKPOINT_EVERY = 64
+"""Requests that are sent before others get a chance."""
 
 
 class Requests(Parking):
@@ -29,6 +31,7 @@ class Requests(Parking):
     """
 
     __slots__ = (
+        "_burst",
         "_call_id",
         "_encoding",
         "_fragment_size",
@@ -44,6 +47,7 @@ class Requests(Parking):
     def __init__(self, rpc: Rpc) -> None:
         super().__init__()
         self._rpc = rpc
+        self._burst = _CHECKPOINT_EVERY
         self._call_id = 0
         self._outbox: Outbox | None = None
         self._window = SendWindow(0)
@@ -100,8 +104,15 @@ class Requests(Parking):
     def send_nowait(self, payload: bytes) -> bool:
         """Send a message if nothing hinders; False if `send` has to."""
         window, outbox = self._window, self._outbox
-        if outbox is None or window.balance <= 0 or self._rpc.status is not None:
+        if (
+            outbox is None
+            or window.balance <= 0
+            or self._rpc.status is not None
+            or self._burst <= 0
+            or (outbox.blocked and outbox.waits(self._call_id))
+        ):
             return False
+        self._burst -= 1
         if self._replay is not None:
             self._keep(self._replay, payload)
         if self._encoding or len(payload) > self._fragment_size:
@@ -122,11 +133,14 @@ class Requests(Parking):
         while self._rpc.status is None:
             if self.send_nowait(payload):
                 return True
-            try:
+            if self._burst <= 0:
+                await trio.lowlevel.checkpoint()
+            else:
+                # A server may give credit without end; then it is the connection that says how much may wait.
+                if self._outbox is not None and self._window.balance > 0:
+                    self._outbox.writers.add(self)
                 await self.park("another task is writing to this call")
-            except trio.Cancelled:
-                self._rpc.await_cancelled()
-                raise
+            self._burst = _CHECKPOINT_EVERY
         return False
 
     def end(self) -> None:

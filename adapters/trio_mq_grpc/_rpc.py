@@ -112,6 +112,9 @@ class Rpc(Awaited):
 
     # On the class, so that an ordinary unary call sets the few that differ and pays for no others.
     subchannel: Subchannel | None = None
+    status: Status | None
+    initial: tuple[Entry, ...] | None
+    call_id: int
     reply: bytes | None = None
     incoming: Incoming | None = None
     requests: Requests | None = None
@@ -143,12 +146,17 @@ class Rpc(Awaited):
 
     def begin(self) -> None:
         """Start it; called once, when everything above is set."""
+        if self.prepare():
+            self.home.start(self)
+
+    def prepare(self) -> bool:
+        """Make it usable and start its clock; False if it has ended by that."""
         if not self.method.unary:
             self._prepare_streams()
         if self.deadline < math.inf:
             if self.deadline <= trio.current_time():
                 self.finish(DEADLINE_EXCEEDED)
-                return
+                return False
             self._deadline_key = self.home.wheel.add(self.deadline, self)
         inherited = min(trio.current_effective_deadline(), handler_deadline.get())
         if inherited < self.deadline:
@@ -157,8 +165,8 @@ class Rpc(Awaited):
                 # The surrounding scope is cancelled: nothing is sent, and an await in there finds out. This is for one
                 # that comes later and outside, which would wait for ever.
                 trio.lowlevel.current_trio_token().run_sync_soon(self.abandon, LOCALLY_CANCELLED)
-                return
-        self.home.start(self)
+                return False
+        return True
 
     def open_on(self, subchannel: Subchannel) -> None:
         """Make an attempt on *subchannel*: its CALL goes out."""

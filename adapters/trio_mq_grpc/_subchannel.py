@@ -89,6 +89,7 @@ class Subchannel:
         self.cancels = cancels
         self.one_at_a_time = one_at_a_time
         self.dropped: int = 0
+        self._connection = 0
         self._watcher = watcher
         self._last_id = epoch << 32
         # Made here and entered in `run`, so that an endpoint that cannot be meant is an error of the caller's.
@@ -118,9 +119,12 @@ class Subchannel:
             return f"{self.endpoint}: the server is stopping"
         return f"{self.endpoint}: {self.error or self.state.name}"
 
+    def begin(self) -> None:
+        """`run` follows."""
+        self._enter(State.CONNECTING)
+
     async def run(self) -> None:
         """Keep the connection: until cancelled."""
-        self._enter(State.CONNECTING)
         async with self._socket as dealer:
             async with trio.open_nursery() as nursery:
                 self._dealer, self._nursery = dealer, nursery
@@ -208,25 +212,30 @@ class Subchannel:
 
     def _on_event(self, event: object) -> None:
         if isinstance(event, trio_mq.PeerJoined):
+            if self._connection:
+                self._lost("the connection was replaced", ())
+            self._connection = event.peer.connection
             self.announcement = read_announcement(event.peer.properties.get(PROPERTY))
             self.going_away = False
             self.error = None
             self._enter(State.READY)
         elif isinstance(event, trio_mq.PeerLeft):
-            self._on_left(event)
+            if event.peer.connection == self._connection:
+                self._connection = 0
+                self._lost(event.reason, event.unsent)
         else:
             self.dropped += 1  # a message of one frame is no unit
 
-    def _on_left(self, event: trio_mq.PeerLeft) -> None:
+    def _lost(self, reason: str, unsent_messages: tuple[object, ...]) -> None:
         """Every call of this connection is over; those whose CALL comes back have never left this process."""
-        unsent = {_call_of(message) for message in event.unsent} | self.outbox.unopened
-        self.error = event.reason
+        unsent = {_call_of(message) for message in unsent_messages} | self.outbox.unopened
+        self.error = reason
         self.outbox.clear()
         self._enter(State.CONNECTING)
         calls = list(self.calls.items())
         self.calls.clear()
         for call_id, call in calls:
-            call.on_lost(event.reason, unsent=call_id in unsent)
+            call.on_lost(reason, unsent=call_id in unsent)
 
     def _enter(self, state: State) -> None:
         if state is not self.state:

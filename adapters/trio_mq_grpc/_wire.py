@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import product
 from struct import Struct
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 HEADER: Final = Struct(">BBHIQ")
 HEADER_SIZE: Final = HEADER.size
@@ -83,6 +83,19 @@ class Unit(NamedTuple):
 
 class Breach(ValueError):
     """The peer broke a rule of the protocol; the text names it."""
+
+
+def as_bytes(data: Any) -> bytes:
+    """*data*, if it is a buffer.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if type(data) is bytes:
+        return data
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        return bytes(data)
+    raise TypeError(f"a message is bytes once serialized, not {type(data).__name__}")
 
 
 def pack(kind: int, flags: int, value: int, call_id: int) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -143,6 +144,61 @@ async def test_a_call_whose_plug_in_never_answers_ends_with_a_cancelled_channel(
     assert seen == []
     with trio.fail_after(2):
         assert await call.code() is CODE.CANCELLED
+
+
+class Later(grpc.AuthMetadataPlugin):
+    """Answers from a thread of its own, as one that asks somebody does."""
+
+    def __call__(self, context: Any, callback: Any) -> None:
+        threading.Timer(0.02, callback, ((("authorization", "Bearer later"),), None)).start()
+
+
+class Never(grpc.AuthMetadataPlugin):
+    def __call__(self, context: Any, callback: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize("fed", [False, True])
+@pytest.mark.parametrize("kind", ["Watch", "Upload", "Haggle"])
+async def test_streams_wait_for_their_credentials_too(kind: str, fed: bool) -> None:
+    def token(context: Any) -> Any:
+        return receipt(id=dict(context.invocation_metadata())["authorization"])
+
+    async def watch(request: Any, context: Any) -> AsyncIterator[Any]:
+        yield token(context)
+
+    async def upload(requests: AsyncIterator[Any], context: Any) -> Any:
+        assert [request.id async for request in requests] == ["1"]
+        return token(context)
+
+    async def haggle(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+        async for _ in requests:
+            yield token(context)
+
+    stubs = newest_stubs()
+    order = stubs.orders.Order(id="1")
+    server = trio_mq_grpc.server()
+    servicer = orders_servicer(stubs, Watch=watch, Upload=upload, Haggle=haggle)
+    stubs.orders_grpc.add_OrdersServicer_to_server(servicer, server)
+    plain = trio_mq_grpc.PlainChannelCredentials("shop", "secret")
+    given = grpc.composite_channel_credentials(plain, grpc.metadata_call_credentials(Later()))
+    with bind_address("ipc") as address, trio.fail_after(5):
+        server.add_secure_port(address, trio_mq_grpc.PlainServerCredentials(SECRET))
+        async with server, trio_mq_grpc.secure_channel(address, given) as channel:
+            method = getattr(stubs.orders_grpc.OrdersStub(channel), kind)
+            call = method(order) if kind == "Watch" else method(iter([order])) if fed else method()
+            if kind != "Watch" and not fed:
+                await call.write(order)
+                await call.done_writing()
+            got = [await call] if kind == "Upload" else [reply async for reply in call]
+            assert [reply.id for reply in got] == ["Bearer later"]
+
+
+async def test_a_timeout_limits_a_plug_in_that_never_answers() -> None:
+    async with secured() as (stub, seen):
+        with trio.fail_after(2), fails_with(CODE.DEADLINE_EXCEEDED):
+            await stub.Place(order(), timeout=0.05, credentials=grpc.metadata_call_credentials(Never()))
+    assert seen == []
 
 
 async def test_tokens_are_not_sent_in_the_clear() -> None:
