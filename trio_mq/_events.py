@@ -62,14 +62,22 @@ class Dialling(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class DialFailed(Event):
-    """A connection attempt failed: refused, unreachable, timed out, or the name did not resolve."""
+    """A connection attempt failed: refused, unreachable, timed out, or the name did not resolve.
+
+    Over multicast: the system refuses what a publisher sends, because its interface is down or gone, or a firewall says
+    no. Told of the first refusal, and again when the reason changes; publishing goes on, and `Connected` tells when it
+    works.
+    """
 
     error: Exception
 
 
 @dataclass(frozen=True, kw_only=True)
 class Connected(Event):
-    """The transport is connected to `address`; the handshake begins."""
+    """The transport is connected to `address`; the handshake begins.
+
+    Over multicast: what a publisher sends is no longer refused (see `DialFailed`).
+    """
 
     address: str
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -12,7 +15,7 @@ from typing import Any
 import pytest
 
 from ._pgm_end import messages_of, told
-from ._pgm_lab import GROUP4, LEFT4, Lab, endpoints, has_namespaces, open_lab, pgm_python
+from ._pgm_lab import GROUP4, LEFT4, Lab, endpoints, has_namespaces, inside, open_lab, pgm_python
 
 OURS, THEIRS = "trio_mq", "zmq"
 PAIRINGS = [(OURS, OURS), (OURS, THEIRS), (THEIRS, OURS)]
@@ -134,7 +137,7 @@ def test_a_burst_of_half_the_window_lost_loses_no_message(lab: Lab, pairing: tup
 @schemes
 def test_packets_that_overtake_each_other_or_come_twice_change_nothing(pair: tuple[str, str], scheme: str) -> None:
     if THEIRS in pair and pgm_python() is None:
-        pytest.skip("no pyzmq here is built on a libzmq with OpenPGM")
+        _unless(os.environ.get("TRIO_MQ_REQUIRE_PEERS") == "1", "no pyzmq here is built on a libzmq with OpenPGM")
     with open_lab(relay=(0.2, 0.2)) as lab:
         heard = lab.converse(scheme, *pair, some(600), port=next(_ports))
     assert_nothing_lost(heard, numbers(600))
@@ -278,3 +281,123 @@ def test_a_subscription_filters_what_comes(lab: Lab, pairing: tuple[str, str], s
     what = plan(count=200, size=100, topic="#0000001", silence=1.0)
     heard = lab.converse(scheme, *pairing, what, port=next(_ports))
     assert heard["received"] == numbers(10, 10)
+
+
+# ---- interfaces that come and go
+
+
+@pytest.fixture
+def room(lab: Lab) -> Iterator[Lab]:
+    """A lab of one's own, whose interfaces may be changed; *lab* says whether there can be one."""
+    with open_lab() as room:
+        yield room
+
+
+def run_on_the_left(room: Lab, script: str) -> Any:
+    """What *script* prints as JSON; ``ip(...)`` in it changes the interfaces of its side."""
+    begin = "import json, subprocess, trio, trio_mq\n"
+    begin += "def ip(*what): subprocess.run(['ip', *what], check=True)\n"
+    command = [*inside(room.left), sys.executable, "-c", begin + script]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    return json.loads(ended.stdout)
+
+
+INTERFACE_GOES = f"""
+ENDPOINT = "epgm://v0;{GROUP4}:5599"
+told = []
+
+async def publish(pub, until):
+    with trio.fail_after(10):
+        while not until():
+            await pub.send(bytes(1000))
+            await trio.sleep(0.01)
+
+async def hear(sub):
+    with trio.fail_after(10):
+        await sub.receive()
+
+async def watch(pub):
+    async with pub.monitor() as events:
+        async for event in events:
+            if isinstance(event, (trio_mq.events.DialFailed, trio_mq.events.Connected)):
+                told.append([type(event).__name__, getattr(getattr(event, "error", None), "errno", 0)])
+
+async def main():
+    at_once = trio_mq.Options(linger=0)
+    async with (
+        trio_mq.Sub(connect=ENDPOINT, topics=b"", options=at_once) as sub,
+        trio_mq.Pub(bind=ENDPOINT, options=at_once) as pub,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(watch, pub)
+        await publish(pub, lambda: sub.statistics().peers and sub.statistics().peers[0].unread_messages)
+        ip("link", "set", "v0", "down")
+        await publish(pub, lambda: len(told) == 1)
+        ip("link", "set", "v0", "up")
+        await publish(pub, lambda: len(told) == 2)
+        ip("link", "delete", "v0")
+        await publish(pub, lambda: len(told) == 3)
+        ip("link", "add", "v0", "type", "veth", "peer", "name", "v1")
+        ip("addr", "add", "{LEFT4}/24", "dev", "v0")
+        ip("link", "set", "v1", "up")
+        ip("link", "set", "v0", "up")
+        await pub.unbind(ENDPOINT)
+        await sub.disconnect(ENDPOINT)
+        await pub.bind(ENDPOINT)
+        sub.connect(ENDPOINT)
+        await publish(pub, lambda: sub.statistics().peers and sub.statistics().peers[0].unread_messages)
+        nursery.cancel_scope.cancel()
+    print(json.dumps(told))
+
+trio.run(main)
+"""
+
+
+def test_a_publisher_says_when_its_interface_goes_and_comes_and_is_bound_again_to_a_new_one(room: Lab) -> None:
+    down, up, *deleted = run_on_the_left(room, INTERFACE_GOES)
+    assert (down[0], up) == ("DialFailed", ["Connected", 0])
+    # With a new one of that name the reason may be another, and it goes on.
+    assert {event for event, _ in deleted} == {"DialFailed"}
+    assert len({reason for _, reason in deleted}) == len(deleted) in (1, 2)
+
+
+def problems(room: Lab, interface: str, *changes: str, group: str = GROUP4) -> list[str]:
+    """What the self-test says when *changes* (of `ip`) were made, but for what a kernel grants."""
+    script = "".join(f"ip(*{change.split()!r})\n" for change in changes)
+    script += f"report = trio.run(trio_mq.check_multicast, 'epgm://{interface};{group}:5598')\n"
+    script += "print(json.dumps(report.problems))"
+    return [text for text in run_on_the_left(room, script) if "rmem_max" not in text]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ([], []),
+        (["link set v0 down"], ["The interface v0 is down."]),
+        (["link set lo down"], ["The interface lo is down,"]),
+        (["link set v0 mtu 1400"], ["The interface v0 takes packets of at most 1400 bytes"]),
+    ],
+    ids=lambda what: str(what)[2:-2] or "nothing",
+)
+@pytest.mark.parametrize("group", [GROUP4, "[ff15::7]"], ids=["ipv4", "ipv6"])
+def test_the_self_test_names_what_is_wrong_with_an_interface(
+    room: Lab, group: str, changes: list[str], expected: list[str]
+) -> None:
+    found = problems(room, "v0", *changes, group=group)
+    assert len(found) == len(expected), found
+    assert all(text.startswith(beginning) for text, beginning in zip(found, expected, strict=True)), found
+
+
+def test_the_self_test_notices_that_an_interface_has_no_carrier(room: Lab) -> None:
+    subprocess.run([*inside(room.right), "ip", "link", "set", "v0", "down"], check=True)
+    deadline = time.monotonic() + 10.0
+    # The kernel notices within a second or two, and nothing tells when.
+    while not any("v0 is up but has no carrier" in text for text in problems(room, "v0")):
+        assert time.monotonic() < deadline
+
+
+def test_the_remedy_for_ipv6_over_loopback_is_one(room: Lab) -> None:
+    (problem,) = problems(room, "lo", group="[ff15::7]")
+    remedy = problem.partition("as root: ip ")[2].removesuffix(".")
+    assert problems(room, "lo", remedy, group="[ff15::7]") == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 
 import pytest
 
@@ -119,6 +120,23 @@ def test_a_number_is_repaired_once_in_twenty_milliseconds_however_often_it_is_as
         source.receive(nak(0), now)
         repaired += numbers_of(sent(source, now), repair=True)
     assert 4 <= len(repaired) <= 6
+
+
+def seconds_for_a_repair(queued: int) -> float:
+    """CPU time to find what is to be repaired next, when *queued* numbers are."""
+    source = started(largest=20, packets=queued)
+    source.add([bytes(16)] * queued)
+    sent(source, 1.0)
+    for first in range(0, queued, 50):
+        source.receive(nak(*range(first, first + 50)), 2.0)
+    began = time.process_time()
+    for number in range(queued):
+        assert source._pop_repair() == number
+    return (time.process_time() - began) / queued
+
+
+def test_a_long_queue_of_repairs_costs_no_more_for_each_than_a_short_one() -> None:
+    assert seconds_for_a_repair(100_000) <= 6 * seconds_for_a_repair(5_000)
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,21 @@ def test_payloads_that_end_a_libzmq_subscriber_do_nothing_here(payload: bytes) -
     assert unpacker.feed(b"\0\0" + encode_v1(b"fine")) == [b"fine"]
 
 
+@pytest.mark.parametrize("payload", [b"", b"\0", b"\0\4\2\0x", b"\0\x40\2\0x", b"\xff\xfe\2\0x"])
+def test_payloads_that_cannot_be_are_counted_and_end_what_was_begun(payload: bytes) -> None:
+    late = Unpacker()
+    assert late.feed(payload) == []
+    assert late.malformed == 1
+    unpacker = Unpacker()
+    whole = encode_v1([b"part1", b"part2"])
+    assert unpacker.feed(b"\0\0" + whole[:9]) == []
+    assert unpacker.feed(payload) == []
+    assert (unpacker.malformed, unpacker.joined) == (1, False)
+    assert unpacker.feed(b"\xff\xff" + whole[9:]) == []
+    assert unpacker.feed(b"\0\0" + encode_v1(b"next")) == [b"next"]
+    assert (unpacker.malformed, unpacker.broken) == (1, 0)
+
+
 def test_limits_hold_and_the_next_message_is_found_again() -> None:
     unpacker = Unpacker(max_message_size=10, max_frames=2)
     good = encode_v1(b"good")

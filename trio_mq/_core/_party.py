@@ -220,7 +220,7 @@ class PartyHost:
         self.endpoint = str(address)
         self.sessions: dict[PartySession, None] = {}
         self.connections = self.failures = 0
-        self.last_error: Exception | None = None
+        self._last_error: Exception | None = None
         owner = EndpointOwner(home, options)
         self._attachment = transport.attach(address, self._make_party, binding=True, owner=owner)
         self.endpoint = self._attachment.endpoint
@@ -230,6 +230,11 @@ class PartyHost:
         """It is bound already; say so."""
         self._home.reporter.report(Listening(endpoint=self.endpoint))
         self._attachment.start()
+
+    @property
+    def last_error(self) -> Exception | None:
+        """What is wrong with the endpoint now; else why the last of its sessions ended."""
+        return self._attachment.last_error or self._last_error
 
     def _make_party(self) -> PartySession:
         session = PartySession(self._home, self.endpoint, self.options, lasting=False)
@@ -241,7 +246,7 @@ class PartyHost:
         if self.sessions.pop(session, self) is None:
             self.connections += session.connections
             self.failures += session.failures
-            self.last_error = session.last_error or self.last_error
+            self._last_error = session.last_error or self._last_error
 
     async def drain(self, deadline: float) -> None:
         """Wait for what must outlive empty queues, at most until *deadline*. Cancelled: it is given up."""

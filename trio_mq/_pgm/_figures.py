@@ -53,7 +53,7 @@ class SubscriberFigures:
         missing: datagrams that are asked for now.
         waiting: datagrams that came and wait for earlier ones, or for room in the queue.
         window_limit: how far the newest datagram may be ahead of the oldest missing one.
-        malformed: messages thrown away because the stream was broken.
+        malformed: datagrams whose offset or frames cannot be, each thrown away with the message that was begun.
         next, last: the sequence numbers of the datagram to be delivered next and of the newest one known.
     """
 
@@ -82,12 +82,14 @@ class EndpointFigures:
         ignored: how many of them were thrown away, by reason: ``'truncated' 'checksum' 'type' 'options' 'length'
             'fragment' 'address'`` (they are no PGM, or none that may be sent), ``'port'`` (for another port than ours),
             ``'unknown'`` (of a session that is not ours, or over), ``'range'`` (sequence numbers that cannot be),
-            ``'jump'`` (too far ahead, too often; if it was true, what follows says so again),
             ``'memory'`` (more out of order than may be kept; they are asked for again), ``'sessions'`` (of one more
             publisher than may be known, for which another was forgotten).
+        refused: datagrams of a publisher that the system refused to send, in all; `EndpointStatistics.last_error` says
+            why, as long as it does.
     """
 
     send_buffer: int
     receive_buffer: int
     datagrams: int
     ignored: Mapping[str, int] = field(default_factory=dict)
+    refused: int = 0

@@ -10,19 +10,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
+from ._allowance import Allowance
 from ._packets import Data, Nak, PacketError, Spm, Spmr, parse_packet
 from ._sequence import MASK
-from ._session import Key, ReceiverSettings, Request, Session
-
-LARGE_JUMP: Final = 1000
-"""Numbers that may be found missing at once, as often as it happens."""
-
-JUMP_PAUSE: Final = 0.02
-"""Seconds between jumps that are larger."""
-
-_BEHIND: Final = 0x80000000
+from ._session import STARTED_AGAIN, Key, ReceiverSettings, Request, Session
 
 
 class Receiver:
@@ -46,7 +39,7 @@ class Receiver:
         self.ended: list[tuple[Session, str]] = []
         self.ignored: Counter[str] = Counter()
         self.datagrams = 0
-        self._jump_at = 0.0
+        self._allowance = Allowance(self.sessions)
 
     def receive(self, datagram: bytes, origin: bytes, group: bytes, now: float) -> Session | None:
         """A datagram came, from *origin* to *group* (packed addresses): the session it belongs to, if it has one."""
@@ -73,38 +66,29 @@ class Receiver:
             session = self._open(packet, origin, group, now)
             if session is None:
                 return None
-        session.heard_at = now
         reason = self._pass_on(session, packet, now)
-        if reason is not None:
-            self.ignored[reason] += 1
+        session.heard_at = now
+        if reason is None:
+            return session
+        if reason == STARTED_AGAIN:
+            self.forget(session, reason)
+            return self._open(packet, origin, group, now)
+        self.ignored[reason] += 1
         return session
 
     def _pass_on(self, session: Session, packet: Data | Spm | Nak, now: float) -> str | None:
         if isinstance(packet, Data):
             if session.window.size and self.waiting() + len(packet.payload) > self._settings.max_waiting:
                 return "memory"
-            return session.data(packet, now) if self._may_jump(session, packet.sequence, now) else "jump"
+            return session.data(packet, now)
         if isinstance(packet, Spm):
-            return session.spm(packet, now) if self._may_jump(session, packet.lead, now) else "jump"
+            return session.spm(packet, now)
         session.confirmation(packet, now)
         return None
 
-    def _may_jump(self, session: Session, sequence: int, now: float) -> bool:
-        """Whether *sequence* is near enough to what is known, or it is some time since one was not.
-
-        After an outage, once for each source, it is not; what is thrown away then is asked for like anything that is
-        lost. Forged packets could make us write down a whole window of missing numbers each.
-        """
-        if not LARGE_JUMP < (sequence - session.window.lead) & MASK < _BEHIND:
-            return True
-        if now < self._jump_at:
-            return False
-        self._jump_at = now + JUMP_PAUSE
-        return True
-
     def waiting(self) -> int:
-        """Bytes that came and were not taken yet."""
-        return sum(session.window.size for session in self.sessions.values())
+        """Bytes that came and were not taken yet, and what it costs to keep them."""
+        return sum([session.window.size for session in self.sessions.values()])
 
     def _overhear(self, packet: Spmr | Nak, now: float) -> None:
         """What others ask for: one request for an SPM is enough."""
@@ -127,7 +111,9 @@ class Receiver:
         if len(self.sessions) >= self._settings.max_sessions:
             self.ignored["sessions"] += 1
             self.forget(min(self.sessions.values(), key=lambda each: each.heard_at), "too many others came")
-        session = Session(Key(origin, packet.gsi, packet.sport), group, first, self._settings, self._uniform, now)
+        session = Session(
+            Key(origin, packet.gsi, packet.sport), group, first, self._settings, self._uniform, self._allowance, now
+        )
         self.sessions[session.key] = session
         return session
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from .._message import Payload
+from ._allowance import Allowance
 from ._figures import SubscriberFigures
 from ._packets import Data, Nak, Spm, Spmr, encode_packet
 from ._sequence import MASK, ahead, unwrapped
@@ -27,6 +28,14 @@ SPM_WANTED_AGAIN: Final = (0.8, 1.2)
 
 NUDGE_PAUSE: Final = 0.001
 """Seconds between requests that do nothing but keep a slow source going."""
+
+PAST_SPMS: Final = 3
+"""SPMs of another life, as many as a publisher begins with, that end a session."""
+PAST_FOR: Final = 1.0
+"""Seconds for which nothing of this life was heard meanwhile, before the first of them or since. Nothing that was
+overtaken on its way is overtaken by so much."""
+
+STARTED_AGAIN: Final = "it has started again"
 
 _FARTHEST: Final = 0x7FFFFFFF
 _NO_WINDOW: Final = (0, 0x80000000)  # RFC 3208, section 8.1: "no window information"
@@ -84,21 +93,25 @@ class Session:
         first: int,
         settings: ReceiverSettings,
         uniform: Callable[[float, float], float],
+        allowance: Allowance,
         now: float,
     ) -> None:
         self.key = key
         self.group = group
-        self.window = ReceiveWindow(first, settings.window, uniform)
+        self.window = ReceiveWindow(first, settings.window, uniform, allowance)
         self.unpacker = Unpacker(settings.max_message_size, settings.max_frames)
         self.heard_at = now
         self.fin = False
         self._dport = settings.dport
         self._limit = settings.window
         self._uniform = uniform
+        self._allowance = allowance
         # Its own address is where requests go until an SPM says so: the same, but behind a PGM router.
         self._path = key.origin
         self._spm_sequence: int | None = None
-        self._spm_wanted_at = now + uniform(*SPM_WANTED_WITHIN)
+        self._past_spms = 0
+        self._past_since = (0.0, 0)
+        self._spm_wanted_at = self._turn_for_spm(now, SPM_WANTED_WITHIN)
         self._nudge_at = math.inf
         self._nudged_at = -math.inf
         self._over_at = math.inf
@@ -127,11 +140,13 @@ class Session:
         if missed and window.requests.slow:
             self._nudge_at = max(now, self._nudged_at + NUDGE_PAUSE)
         if self._spm_sequence is None and self._spm_wanted_at == math.inf and window.requests:
-            self._spm_wanted_at = now + self._uniform(*SPM_WANTED_WITHIN)
+            self._spm_wanted_at = self._turn_for_spm(now, SPM_WANTED_WITHIN)
         return None
 
     def spm(self, packet: Spm, now: float) -> str | None:
-        """It said what it keeps and has sent; in one word why that is ignored, or None."""
+        """It said what it keeps and has sent; in a few words why that is ignored, or None."""
+        if self._is_of_another_life(packet, now):
+            return STARTED_AGAIN
         if self._spm_sequence is not None and ahead(packet.sequence, self._spm_sequence) < 0:
             return None  # a newer one has overtaken it
         self._spm_sequence = packet.sequence
@@ -150,6 +165,23 @@ class Session:
         self.window.advance(lead + 1 - kept)
         self.window.extend(lead, now)
         return None
+
+    def _is_of_another_life(self, packet: Spm, now: float) -> bool:
+        """Whether the publisher is gone and another one has its identity, or it has begun its numbers again.
+
+        Every libzmq publisher draws the same GSI, so one of 65,536 that start again has the port it had, too. Its
+        numbers are old news here until they pass those of its former life. An SPM that is as old may have been
+        overtaken, or be forged; the publisher itself, if it is there, says something newer meanwhile.
+        """
+        is_past = ahead(packet.lead, (self.window.next - 1) & MASK) < 0
+        if not is_past or packet.fin or (packet.lead + 1 - packet.trail) & MASK >= _FARTHEST:
+            self._past_spms = 0
+            return False
+        if not self._past_spms or self._past_since[1] != self._received:
+            was_quiet = now - self.heard_at >= PAST_FOR
+            self._past_spms, self._past_since = 0, (self.heard_at if was_quiet else now, self._received)
+        self._past_spms += 1
+        return self._past_spms >= PAST_SPMS and now - self._past_since[0] >= PAST_FOR
 
     def confirmation(self, packet: Nak, now: float) -> None:
         """It has been asked for something. What it has not sent yet, as far as we know, it did not promise either."""
@@ -172,9 +204,14 @@ class Session:
         if now >= self._nudge_at:
             self._nudge_at, self._nudged_at = math.inf, now
             number = self.window.requests.nudge()
-            if number is not None:
+            if number is not None and self._allowance.answering.take_at_once(now):
                 out.append(self._ask_for([number]))
         return out
+
+    def _turn_for_spm(self, now: float, within: tuple[float, float]) -> float:
+        """When it is to be asked where it is; never, if too many are to be."""
+        turn = self._allowance.spms.take(now + self._uniform(*within))
+        return math.inf if turn is None else turn
 
     def _ask_for(self, numbers: list[int]) -> Request:
         sequences = tuple(number & MASK for number in numbers)
@@ -184,15 +221,14 @@ class Session:
 
     def _ask_for_spm(self, now: float) -> list[Request]:
         # Asked once whatever happens, and again while there is something to be repaired.
-        self._spm_wanted_at = now + self._uniform(*SPM_WANTED_AGAIN) if self.window.requests else math.inf
+        self._spm_wanted_at = self._turn_for_spm(now, SPM_WANTED_AGAIN) if self.window.requests else math.inf
         datagram = encode_packet(Spmr(self.key.gsi, self.key.sport, self._dport))
         return [Request(datagram, None, self.group), Request(datagram, self.key.origin, self.group)]
 
     def deadline(self) -> float:
         """When `advance`, or `over`, has something to say next."""
-        asking = self.window.requests.deadline()
         others = min(self._spm_wanted_at, self._nudge_at, self._over_at, self.heard_at + SILENCE)
-        return others if asking is None else min(others, asking)
+        return min(others, self.window.requests.deadline())
 
     def over(self, now: float) -> str | None:
         """Why it may be forgotten now, or None."""

@@ -92,7 +92,8 @@ class Source:
         self._repair_bucket = Bucket(settings.rate / 2, depth, now)
         self._confirmation_bucket = Bucket(CONFIRMATIONS, _CONFIRMATIONS_AT_ONCE, now)
         self._control: deque[bytes] = deque()
-        self._repairs: dict[int, None] = {}
+        self._repairs: deque[int] = deque()
+        self._to_repair: set[int] = set()
         self._repair_is_next = True
         self._spm_sequence = 0
         self._beats = len(HEARTBEATS)
@@ -153,8 +154,9 @@ class Source:
             sequence = unwrapped(number, self.window.lead)
             if sequence not in self.window:
                 self._naks_outside += 1
-            elif now - self.window.repaired_at(sequence) >= REPAIR_ONCE_IN:
-                self._repairs[sequence] = None
+            elif sequence not in self._to_repair and now - self.window.repaired_at(sequence) >= REPAIR_ONCE_IN:
+                self._to_repair.add(sequence)
+                self._repairs.append(sequence)
 
     # What is sent.
 
@@ -187,10 +189,15 @@ class Source:
 
     def _pop_repair(self) -> int | None:
         """The oldest number to be repaired that is still kept."""
-        while self._repairs:
+        repairs = self._repairs
+        while repairs:
             # In a long queue the order in which they were asked for will do: it ascends, or nearly so.
-            sequence = min(self._repairs) if len(self._repairs) < _SHORT_QUEUE else next(iter(self._repairs))
-            del self._repairs[sequence]
+            if len(repairs) < _SHORT_QUEUE:
+                sequence = min(repairs)
+                repairs.remove(sequence)
+            else:
+                sequence = repairs.popleft()
+            self._to_repair.discard(sequence)
             if sequence in self.window:
                 return sequence
         return None

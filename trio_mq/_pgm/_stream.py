@@ -104,7 +104,7 @@ class Unpacker:
     """Payloads of one source in, in order, whole messages out.
 
     Attributes:
-        malformed: messages that were thrown away because the stream was broken or a limit exceeded.
+        malformed: payloads at which the stream was broken or a limit exceeded, each with the message it was in.
         broken: messages that were thrown away because their other half was lost.
 
     Args:
@@ -134,18 +134,19 @@ class Unpacker:
     def feed(self, payload: bytes) -> list[Payload]:
         """The messages that *payload* completes."""
         out: list[Payload] = []
-        if not self.joined:
-            offset = int.from_bytes(payload[:2], "big")
-            # An offset may point at the very end: a message ended there and the next has not begun.
-            if len(payload) < 2 or offset == _NOWHERE or offset > len(payload) - 2:
-                return out
-            self.joined = True
-            data = payload[2 + offset :]
-        else:
-            data = payload[2:]
         try:
-            self._decode(data, out)
-        except ValueError:
+            offset = payload[0] << 8 | payload[1]
+            if self.joined:
+                if offset > len(payload) - 2 and offset != _NOWHERE:
+                    raise ValueError("an offset beyond what there is")
+                self._decode(payload[2:], out)
+            elif offset != _NOWHERE:
+                # An offset may point at the very end: a message ended there and the next has not begun.
+                if offset > len(payload) - 2:
+                    raise ValueError("an offset beyond what there is")
+                self.joined = True
+                self._decode(payload[2 + offset :], out)
+        except (ValueError, IndexError):
             self.malformed += 1
             self._frames, self._chunks, self._rest, self._missing = [], [], b"", 0
             self.joined = False

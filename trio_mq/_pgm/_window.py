@@ -7,9 +7,13 @@ keeps it no longer, it was asked for in vain, or it is further behind than the w
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from ._allowance import Allowance
 from ._requests import Requests
+
+COST: Final = 256
+"""Bytes that a waiting datagram counts for beside its own: it costs that much, however little is in it."""
 
 
 class Gap(NamedTuple):
@@ -26,19 +30,20 @@ class ReceiveWindow:
         next: the number to be delivered next.
         lead: the newest number known.
         requests: what is missing.
-        size: bytes that wait.
+        size: bytes that wait, and what it costs to keep them.
 
     Args:
         first: the number to begin with.
         limit: numbers from `next` to the newest that may be waited for. A larger gap is given up at its old end:
             OpenPGM waits there and is deaf until the next SPM.
         uniform: a function like `random.uniform`.
+        allowance: what all sources share.
     """
 
-    def __init__(self, first: int, limit: int, uniform: Callable[[float, float], float]) -> None:
+    def __init__(self, first: int, limit: int, uniform: Callable[[float, float], float], allowance: Allowance) -> None:
         self.next = first
         self.lead = first - 1
-        self.requests = Requests(uniform)
+        self.requests = Requests(uniform, allowance)
         self.size = 0
         self._floor = first
         self._limit = limit
@@ -70,7 +75,7 @@ class ReceiveWindow:
         if number == self.next == self.lead + 1:
             # In order, as nearly all do (`tests.benchmarks`, rows "multicast").
             self._payloads[number] = payload
-            self.size += len(payload)
+            self.size += len(payload) + COST
             self.lead = number
             return False
         if number < self.next or number in self._payloads:
@@ -84,7 +89,7 @@ class ReceiveWindow:
                 self.advance(number - self._limit + 1)
             self.lead = number
         self._payloads[number] = payload
-        self.size += len(payload)
+        self.size += len(payload) + COST
         return missed
 
     @property
@@ -97,7 +102,7 @@ class ReceiveWindow:
         payload = self._payloads.pop(self.next, None)
         if payload is not None:
             self.next += 1
-            self.size -= len(payload)
+            self.size -= len(payload) + COST
             return payload
         first, self.next = self.next, self._next_hope()
         return Gap(first, self.next - 1)

@@ -3,6 +3,8 @@
 It publishes to the group and listens to it, both here, with the loop-back of multicast on. That shows most of what goes
 wrong before a network is involved: privileges, interfaces, ports, firewalls, buffers. What it cannot show is what
 switches and routers do with the group.
+
+The system is asked about its interfaces first: what does not come back through one that is down is no firewall's fault.
 """
 
 from __future__ import annotations
@@ -14,25 +16,27 @@ import trio
 
 from .._endpoint import parse_endpoint
 from .._errors import EndpointError
-from .._options import Options
+from .._options import Options, checked_options
 from .._pgm import EndpointFigures, PublisherFigures, Spmr, encode_packet
 from .._transports import transport_for
 from .._transports._multicast_address import MulticastAddress
-from .._transports._multicast_interfaces import Interface, find_interface
-from .._transports._multicast_sockets import RECEIVE_BUFFER, open_sending
+from .._transports._multicast_interfaces import Interface, Link, find_interface, find_link, interface_name
+from .._transports._multicast_sockets import RECEIVE_BUFFER, open_sending, port_is_taken
 from ._pubsub import Pub, Sub
 
 MESSAGES = 200
+_SIZE = 923
 _WITHIN = 3.0
 _SLOW = 1e6
+_LOOPBACK = "lo"
 
 _NOTHING = (
     "Nothing that was published to {where} came back. Is the interface up? Does a firewall (nftables, iptables, "
     "firewalld) let multicast to this port in, and {igmp} out?"
 )
 _SOME = (
-    f"Of {MESSAGES} messages published to {{where}}, {{received}} came back in {_WITHIN:g} seconds. Is this machine "
-    "very busy, or multicast_rate very low?"
+    "Of {sent} messages published to {where}, {received} came back in {within:g} seconds. Is this machine very busy, "
+    "or multicast_rate very low?"
 )
 _NO_REQUESTS = (
     "Requests to {host} do not reach the publisher, so nothing that is lost can be repaired. A firewall has to let "
@@ -43,9 +47,18 @@ _SMALL_BUFFER = (
     "for {lasts:.0f} ms at {rate:g} Mbit/s loses datagrams, which have to be sent again. As root: "
     "sysctl -w net.core.rmem_max={wanted}"
 )
-_IN_USE = (
-    "Port {port} of {host} or {group} belongs to a program that does not share it, or to one of another user (Linux "
-    "shares ports among the programs of one user). Take another port."
+_DOWN = "The interface {name} is down. As root: ip link set {name} up"
+_NO_CARRIER = (
+    "The interface {name} is up but has no carrier, so nothing leaves it. Is the cable plugged in, and the other end "
+    "up?"
+)
+_LOOPBACK_DOWN = (
+    "The interface {name} is down, through which this machine talks to itself: requests of subscribers here do not "
+    "reach publishers here, so nothing that they lose can be repaired. As root: ip link set {name} up"
+)
+_SMALL_MTU = (
+    "The interface {name} takes packets of at most {mtu} bytes, and multicast_max_tpdu is {tpdu}: each full datagram "
+    "goes out in fragments, and who loses one of them loses all. Take Options(multicast_max_tpdu={mtu})."
 )
 
 
@@ -82,54 +95,105 @@ async def check_multicast(endpoint: str, options: Options | None = None) -> Mult
     Cancelled: its sockets are closed.
 
     Args:
-        endpoint: what is to be tested.
-        options: as publishers and subscribers will have them; ``multicast_loop`` is always on.
+        endpoint: what is to be tested. Messages go to the group that it sends to; that one is heard, and those that it
+            hears are joined.
+        options: as publishers and subscribers will have them. What they say of the network counts (``multicast_...``
+            and the buffers); ``multicast_loop`` is always on.
 
     Raises:
-        EndpointError: *endpoint* cannot be meant, or is no multicast.
+        EndpointError: *endpoint* cannot be meant, or is no multicast, or *options* ask for security.
+        ValueError: ``multicast_max_tpdu`` is too small for IPv6.
     """
+    chosen = _for_the_test(Options() if options is None else checked_options(options))
     parsed = parse_endpoint(endpoint)
     address = transport_for(parsed).parse(parsed, binding=True)
     if not isinstance(address, MulticastAddress):
         raise EndpointError(endpoint, "the self-test is for pgm:// and epgm://")
+    transport_for(parsed).check(address, chosen)
     await trio.lowlevel.checkpoint()
     report = MulticastReport(endpoint)
     try:
         interface = find_interface(address.interface, address.target, address.port)
     except OSError as exc:
-        return replace(report, problems=(f"{exc.strerror or exc}.",))
+        # That it has no address, too, may come of its being down.
+        return replace(report, problems=tuple(_about_down(_meant(address)) or [f"{exc.strerror or exc}."]))
     report = replace(report, interface=interface.address)
-    chosen = replace(options or Options(), multicast_loop=True, linger=0.0, send_hwm=None, receive_hwm=None)
+    link, loopback = find_link(interface_name(interface.index)), find_link(_LOOPBACK)
+    if down := _about_down(link):
+        return replace(report, problems=tuple(down))
+    about_links = _about_links(link, loopback, chosen)
     try:
-        async with Sub(connect=endpoint, topics=b"trio_mq self-test", options=chosen) as sub:
+        async with Sub(connect=_heard(address), topics=b"trio_mq self-test", options=chosen) as sub:
             async with Pub(bind=endpoint, options=chosen) as pub:
-                return await _exchange(report, address, interface, pub, sub)
+                found = await _exchange(report, address, interface, pub, sub, repairable=not _is_down(loopback))
     except OSError as exc:
-        return replace(report, problems=(_in_words(exc, address, interface),))
+        return replace(report, problems=(_in_words(exc, address, interface), *about_links))
+    return replace(found, problems=(*about_links, *found.problems))
+
+
+def _for_the_test(options: Options) -> Options:
+    """What *options* say of the network.
+
+    What they say of messages is for others than those of the test: a limit, a rule by which only some are kept. And
+    what is for publishers alone a subscriber would refuse.
+    """
+    return Options(
+        multicast_rate=options.multicast_rate,
+        multicast_recovery=options.multicast_recovery,
+        multicast_max_tpdu=options.multicast_max_tpdu,
+        multicast_hops=options.multicast_hops,
+        multicast_loop=True,
+        send_buffer=options.send_buffer,
+        receive_buffer=options.receive_buffer,
+        security=options.security,
+        authenticator=options.authenticator,
+        linger=0.0,
+        send_hwm=None,
+        receive_hwm=None,
+    )
+
+
+def _heard(address: MulticastAddress) -> str:
+    """The endpoint that hears all groups of *address*, and what the test sends, which others may hear alone."""
+    groups = dict.fromkeys((*address.groups, address.target))
+    listed = ",".join(f"[{group}]" if address.is_ipv6 else group for group in groups)
+    return f"{address.endpoint.scheme}://{address.interface};{listed}:{address.port}"
+
+
+def _meant(address: MulticastAddress) -> Link | None:
+    """The link that *address* names. An interface that is down may have lost its addresses, or not got them yet."""
+    loopback = address.interface == "::1" or address.interface.startswith("127.")
+    return find_link(_LOOPBACK if loopback else address.interface)
+
+
+def _messages(rate: float | None) -> int:
+    """How many messages there is time for at *rate*, with as much again for whatever else is slow."""
+    return MESSAGES if rate is None else max(1, min(MESSAGES, int(rate / 8 * _WITHIN / 2 / (_SIZE + 100))))
 
 
 async def _exchange(
-    report: MulticastReport, address: MulticastAddress, interface: Interface, pub: Pub, sub: Sub
+    report: MulticastReport, address: MulticastAddress, interface: Interface, pub: Pub, sub: Sub, *, repairable: bool
 ) -> MulticastReport:
-    received = 0
+    received, sent = 0, _messages(pub.options.multicast_rate)
     with trio.move_on_after(_WITHIN):
         await trio.lowlevel.checkpoint()
         # The first ones may be gone before the kernel has joined the group.
         while not sub.statistics().peers:
             await pub.send(b"trio_mq self-test begins")
             await trio.sleep(0.05)
-        for number in range(MESSAGES):
-            await pub.send(b"trio_mq self-test %05d" % number + bytes(900))
-        while received < MESSAGES:
+        for number in range(sent):
+            await pub.send((b"trio_mq self-test %05d" % number).ljust(_SIZE, b"\0"))
+        while received < sent:
             received += not (await sub.receive()).endswith(b"begins")
-    asked = await _request_arrives(address, interface, pub)
+    # Without the loopback interface no request to ourselves can arrive, whatever a firewall does.
+    asked = await _request_arrives(address, interface, pub) if repairable else True
     figures = sub.statistics().endpoints[0].multicast
     assert figures is not None
-    problems = [*_about_messages(received, address, interface), *_about_requests(asked, address, interface)]
+    problems = [*_about_messages(received, sent, address, interface), *_about_requests(asked, address, interface)]
     problems += _about_buffers(figures, sub.options)
     return replace(
         report,
-        sent=MESSAGES,
+        sent=sent,
         received=received,
         receive_buffer=figures.receive_buffer,
         problems=tuple(problems),
@@ -168,12 +232,32 @@ def _datagrams(pub: Pub) -> int:
     return 0 if figures is None else figures.datagrams
 
 
-def _about_messages(received: int, address: MulticastAddress, interface: Interface) -> list[str]:
+def _is_down(link: Link | None) -> bool:
+    return link is not None and not link.up
+
+
+def _about_down(link: Link | None) -> list[str]:
+    return [] if link is None or link.up else [_DOWN.format(name=link.name)]
+
+
+def _about_links(link: Link | None, loopback: Link | None, options: Options) -> list[str]:
+    """What is wrong with an interface that is up, and with the one for what stays in this machine."""
+    problems = []
+    if link is not None and not link.running:
+        problems.append(_NO_CARRIER.format(name=link.name))
+    if loopback is not None and _is_down(loopback):
+        problems.append(_LOOPBACK_DOWN.format(name=loopback.name))
+    if link is not None and link.mtu < options.multicast_max_tpdu:
+        problems.append(_SMALL_MTU.format(name=link.name, mtu=link.mtu, tpdu=options.multicast_max_tpdu))
+    return problems
+
+
+def _about_messages(received: int, sent: int, address: MulticastAddress, interface: Interface) -> list[str]:
     where = f"{address.target} port {address.port} on the interface with {interface.address}"
     if not received:
         igmp = "MLD" if address.is_ipv6 else "IGMP"
         return [_NOTHING.format(where=where, igmp=igmp)]
-    return [] if received == MESSAGES else [_SOME.format(where=where, received=received)]
+    return [] if received == sent else [_SOME.format(where=where, sent=sent, received=received, within=_WITHIN)]
 
 
 def _about_requests(asked: bool, address: MulticastAddress, interface: Interface) -> list[str]:
@@ -192,5 +276,7 @@ def _about_buffers(figures: EndpointFigures, options: Options) -> list[str]:
 
 def _in_words(error: OSError, address: MulticastAddress, interface: Interface) -> str:
     if error.errno == errno.EADDRINUSE:
-        return _IN_USE.format(port=address.port, host=interface.address, group=address.target)
-    return f"{error.strerror or error}."
+        text = port_is_taken(address.port, interface.address, address.target)
+    else:
+        text = error.strerror or str(error)
+    return f"{text[:1].upper()}{text[1:]}."

@@ -132,9 +132,11 @@ class Attachment(ABC):
 
     Attributes:
         endpoint: in its resolved form.
+        last_error: what is wrong with it now; None: nothing, or the transport does not tell.
     """
 
     endpoint: str
+    last_error: Exception | None = None
 
     @abstractmethod
     def close(self) -> None:

@@ -13,6 +13,10 @@ from dataclasses import dataclass
 from ._addresses import interface_address, is_ipv4, is_ipv6
 
 _SIOCGIFCONF = 0x8912
+_SIOCGIFFLAGS = 0x8913
+_SIOCGIFMTU = 0x8921
+_IFF_UP = 0x1
+_IFF_RUNNING = 0x40
 _MOST_ADDRESSES = 512
 _CAN_LIST: bool = sys.platform.startswith("linux")
 
@@ -42,6 +46,40 @@ class Interface:
             return (host, port)
         address = ipaddress.IPv6Address(host)
         return (host, port, 0, self.index if address.is_link_local or address.is_multicast else 0)
+
+
+@dataclass(frozen=True)
+class Link:
+    """What the system says of the link behind an interface.
+
+    Attributes:
+        name: the interface's.
+        up: whether it was set up.
+        running: whether it has a carrier: a cable, a network, another end.
+        mtu: bytes of the largest IP packet it takes whole.
+    """
+
+    name: str
+    up: bool
+    running: bool
+    mtu: int
+
+
+def find_link(name: str) -> Link | None:
+    """The link of the interface *name*; None if there is none, or this platform does not tell."""
+    if not _CAN_LIST or not 0 < len(name.encode()) < 16 or "\0" in name:
+        return None
+    import fcntl  # not on Windows
+
+    # struct ifreq: 16 bytes of name, then a union.
+    request = struct.pack("16s24x", name.encode())
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            flags = struct.unpack_from("@H", fcntl.ioctl(probe, _SIOCGIFFLAGS, request), 16)[0]
+            mtu = struct.unpack_from("@i", fcntl.ioctl(probe, _SIOCGIFMTU, request), 16)[0]
+        except OSError:
+            return None
+    return Link(name, bool(flags & _IFF_UP), bool(flags & _IFF_RUNNING), mtu)
 
 
 def find_interface(text: str, group: str, port: int) -> Interface:
@@ -84,7 +122,11 @@ def _in_network(text: str, family: int) -> Interface:
 def _with_address(text: str, family: int) -> Interface:
     wanted, _, zone = text.partition("%")
     for index, address in _own_addresses(family):
-        if ipaddress.ip_address(address) == ipaddress.ip_address(wanted) and zone in ("", str(index), _name(index)):
+        if ipaddress.ip_address(address) == ipaddress.ip_address(wanted) and zone in (
+            "",
+            str(index),
+            interface_name(index),
+        ):
             return Interface(index, address, family)
     if _CAN_LIST:
         raise OSError(errno.EADDRNOTAVAIL, f"no interface of this machine has the address {text}")
@@ -92,7 +134,8 @@ def _with_address(text: str, family: int) -> Interface:
     return Interface(index, wanted, family)
 
 
-def _name(index: int) -> str:
+def interface_name(index: int) -> str:
+    """The name of the interface with the number *index*; empty if there is none."""
     try:
         return socket.if_indextoname(index)
     except OSError:

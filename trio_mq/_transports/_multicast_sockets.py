@@ -39,6 +39,15 @@ _REMEDY: Final = (
     "(setcap cap_net_raw+ep), or use epgm://, the same over UDP, which needs no privilege"
 )
 
+_TAKEN: Final = (
+    "port {port} of {places} belongs to a program that does not share it, or to one of another user (Linux shares a "
+    "port only among the programs of one user); take another port"
+)
+_ROUTE: Final = (
+    "; IPv6 has no multicast over the loopback interface unless it is given a route, as root: "
+    "ip -6 route add local {group} dev lo"
+)
+
 
 def open_socket(family: int, *, raw: bool) -> socket.socket:
     """A non-blocking datagram socket.
@@ -56,13 +65,19 @@ def open_socket(family: int, *, raw: bool) -> socket.socket:
 
 
 def open_hearing(interface: Interface, group: str, port: int, options: Options, *, raw: bool) -> socket.socket:
-    """A subscriber's: what comes to *group* at *interface*."""
+    """A subscriber's: what comes to *group* at *interface*.
+
+    Raises:
+        OSError: EADDRINUSE, if a program has the port that does not share it; what else the system says.
+    """
     sock = open_socket(interface.family, raw=raw)
     try:
         _set_buffer(sock, socket.SO_RCVBUF, options.receive_buffer or RECEIVE_BUFFER)
         _share_port(sock)
         # Windows binds no group.
-        sock.bind(("", port) if sys.platform == "win32" else interface.sockaddr(group, 0 if raw else port))
+        where = ("", port) if sys.platform == "win32" else interface.sockaddr(group, 0 if raw else port)
+        endpoint = f"{'pgm' if raw else 'epgm'}://{_bracketed(interface.address)};{_bracketed(group)}:{port}"
+        _bind(sock, where, f"{endpoint}: {port_is_taken(port, group)}")
         _join(sock, interface, group)
     except BaseException:
         sock.close()
@@ -74,13 +89,13 @@ def open_upstream(interface: Interface, port: int, *, raw: bool) -> socket.socke
     """A publisher's: what receivers ask for.
 
     Raises:
-        OSError: EADDRINUSE, if another user's program has the port.
+        OSError: EADDRINUSE, if another user's program has the port, or one that does not share it.
     """
     sock = open_socket(interface.family, raw=raw)
     try:
         _set_buffer(sock, socket.SO_RCVBUF, SEND_BUFFER)
         _share_port(sock)
-        sock.bind(interface.sockaddr(interface.address, 0 if raw else port))
+        _bind(sock, interface.sockaddr(interface.address, 0 if raw else port), port_is_taken(port, interface.address))
     except BaseException:
         sock.close()
         raise
@@ -118,8 +133,13 @@ def connect_to_group(sock: socket.socket, interface: Interface, group: str, port
     try:
         sock.connect(interface.sockaddr(group, port))
     except OSError as exc:
-        # IPv6 has no multicast route over loopback, unless somebody adds one.
-        raise OSError(exc.errno, f"no way to {group} out of the interface with {interface.address}: {exc}") from exc
+        text = f"no way to {group} out of the interface with {interface.address}: {exc.strerror or exc}"
+        raise OSError(exc.errno, text + _route_for(interface, group)) from exc
+
+
+def port_is_taken(port: int, *places: str) -> str:
+    """What EADDRINUSE means for *port* of *places*, and what to do."""
+    return _TAKEN.format(port=port, places=" or ".join(places))
 
 
 def granted(sock: socket.socket, option: int) -> int:
@@ -132,6 +152,25 @@ def granted(sock: socket.socket, option: int) -> int:
 def is_full(error: OSError) -> bool:
     """Whether *error* says that the kernel has no room at the moment."""
     return isinstance(error, (BlockingIOError, InterruptedError)) or error.errno == errno.ENOBUFS
+
+
+def _bind(sock: socket.socket, where: tuple[str, int] | tuple[str, int, int, int], taken: str) -> None:
+    """Bind *sock*; EADDRINUSE is raised with the text *taken*, since the system's own names neither port nor reason."""
+    try:
+        sock.bind(where)
+    except OSError as exc:
+        if exc.errno != errno.EADDRINUSE:
+            raise
+        raise OSError(exc.errno, taken) from exc
+
+
+def _route_for(interface: Interface, group: str) -> str:
+    """Linux sends no multicast of IPv6 over loopback without a route of the type *local*; others it refuses there."""
+    return _ROUTE.format(group=group) if interface.address == "::1" and sys.platform == "linux" else ""
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _set_buffer(sock: socket.socket, option: int, size: int) -> None:

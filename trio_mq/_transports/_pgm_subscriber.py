@@ -98,6 +98,12 @@ class Hearing:
             self.party.drop("malformed", unpacker.malformed - self._malformed)
             self._malformed = unpacker.malformed
 
+    def end(self, error: Exception | None) -> None:
+        """The publisher is gone: what is half here will never be whole."""
+        self._session.unpacker.reset()
+        self._count_drops()
+        self.party.part(error, [])
+
     def _deliver_more(self) -> None:
         self._subscriber.deliver_more(self)
 
@@ -216,6 +222,7 @@ class Subscriber(Attachment):
                 self._stuffed[hearing] = None
 
     def _hear(self, session: Session) -> Hearing:
+        self._part_ended()  # it may be there in place of another
         hearing = self._hearings[session] = Hearing(self, session, self._make_party())
         host = socket.inet_ntop(self._interface.family, session.key.origin)
         host = f"[{host}]" if ":" in host else host
@@ -284,7 +291,7 @@ class Subscriber(Attachment):
             self._stuffed.pop(hearing, None)
             if not self._stuffed:
                 self._room.set()
-            hearing.party.part(error, [])
+            hearing.end(error)
 
     def close(self) -> None:
         if self._closed:
