@@ -162,7 +162,7 @@ class Answer(Parking):
         # A caller may give credit without end; then it is the connection that says how much may wait.
         while call.status is None and (window.balance <= 0 or (outbox.blocked and outbox.waits(self._key))):
             if window.balance > 0:
-                self._peer.wake_when_drained(self)
+                outbox.writers.add(self)
             await self.park("another task is writing to this call")
         self._burst = CHECKPOINT_EVERY
         if call.status is not None:

@@ -1,7 +1,7 @@
 """Where the RPCs of a channel are at home, from the stub's call to the status.
 
 It owns the connections and picks one for each attempt, keeps what waits for a peer, and makes another attempt where a
-policy says so. What it starts runs in the channel's reactor. It knows nothing of stubs, messages and that one's block.
+policy says so. It knows nothing of stubs and messages.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ class Outbox:
     Attributes:
         blocked: something waits, so everything else must, too.
         waiting_bytes: of how many bytes, each unit with its `UNIT_COST`, control aside.
-        writers: who is woken when nothing waits any more.
+        writers: who is woken when nothing waits any more; the end of their calls wakes them, too.
     """
 
     __slots__ = (
@@ -133,13 +133,15 @@ class Outbox:
 
     async def drain(self, wait_room: Callable[[], Awaitable[object]]) -> None:
         """Send what waits as room comes; returns when nothing waits any more."""
-        while self._control or self._calls:
-            await wait_room()
-            self._flush()
-        self.blocked = False
-        writers, self.writers = self.writers, set()
-        for writer in writers:
-            writer.wake()
+        try:
+            while self._control or self._calls:
+                await wait_room()
+                self._flush()
+            self.blocked = False
+        finally:
+            writers, self.writers = self.writers, set()
+            for writer in writers:
+                writer.wake()
 
     def _block(self) -> None:
         self.blocked = True

@@ -16,7 +16,6 @@ import trio
 
 import trio_mq
 
-from ._answer import Answer
 from ._blocks import decode_head, encode_goaway, encode_status
 from ._compression import SUPPORTED, UnknownEncoding
 from ._errors import log
@@ -110,7 +109,6 @@ class Peer:
         self.releasing = False
         self.fragment_size: int = home.options.fragment_size
         self._drained = trio.lowlevel.ParkingLot()
-        self._writers: set[Answer] = set()
         self._second = -math.inf
         self._pongs = 0
         self._resets = 0
@@ -148,16 +146,6 @@ class Peer:
         """Wait until nothing waits to be sent, or the peer is gone."""
         await self._drained.park()
 
-    def wake_when_drained(self, answer: Answer) -> None:
-        """Wake *answer* then; its own call's end wakes it, too."""
-        self._writers.add(answer)
-
-    def _wake_writers(self) -> None:
-        writers, self._writers = self._writers, set()
-        for answer in writers:
-            answer.wake()
-        self._drained.unpark_all()
-
     async def drain(self, wait_room: Callable[[], Awaitable[object]]) -> None:
         """Send what waits, as there is room."""
         try:
@@ -165,7 +153,7 @@ class Peer:
         except (trio_mq.HostUnreachableError, trio.ClosedResourceError):
             self.outbox.clear()
         finally:
-            self._wake_writers()
+            self._drained.unpark_all()
 
     # --- calls ------------------------------------------------------------------------------------------------------
 
@@ -368,7 +356,7 @@ class Peer:
         self.outbox.clear()
         for call in list(self.calls.values()):
             call.vanish(PEER_LOST)
-        self._wake_writers()
+        self._drained.unpark_all()
 
 
 DYNAMIC: Final[Any] = object()
