@@ -1,29 +1,20 @@
-"""The peers of `tests.grpc.peers` as processes, and the same methods served by our own server."""
+"""The servers of `tests.grpc.peers` as processes, and the same methods served by our own server."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from threading import Thread
-from typing import Any, NamedTuple
+from typing import Any
 
 import grpc
 import trio
 import zmq
 
 ROOT = Path(__file__).resolve().parents[3]
-
-
-class Ended(NamedTuple):
-    """How a call of a peer's client ended."""
-
-    code: int
-    text: str
-    replies: list[str]
 
 
 @contextlib.asynccontextmanager
@@ -44,15 +35,6 @@ async def serving(module: str, *arguments: str) -> AsyncIterator[str]:
         await process.stdout.aclose()
         with trio.CancelScope(shield=True):
             await process.wait()
-
-
-async def call(module: str, *arguments: str) -> Ended:
-    """How a peer's client says that its call ended."""
-    command = [sys.executable, "-m", f"tests.grpc.peers.{module}", *arguments]
-    ran = await trio.run_process(command, capture_stdout=True, cwd=ROOT)
-    said = json.loads(ran.stdout)
-    reply = said.get("reply")
-    return Ended(said["code"], said["text"], said.get("replies", [] if reply is None else [reply]))
 
 
 @contextlib.contextmanager

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from pathlib import Path
 from struct import Struct
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import grpc
 import pytest
@@ -17,8 +20,8 @@ pytest.importorskip("zmq")
 
 import zmq  # behind the line that skips without it
 
-from ..peers.blocks import decode_status
-from ._peer_processes import Methods, call, proxy, serving
+from ..peers import level_0, level_1
+from ._peer_processes import Methods, proxy, serving
 
 BROKERED = (("trio_mq_grpc.brokered", True),)
 STRICT = (("trio_mq_grpc.strict_reqrep", True),)
@@ -47,14 +50,14 @@ async def channel_to(module: str, *arguments: str, options: tuple[tuple[str, Any
 
 @pytest.mark.parametrize("payload", [b"hello", b"", LARGE], ids=["short", "empty", "large"])
 async def test_a_level_0_server_answers_our_unary_calls(payload: bytes) -> None:
-    async with channel_to("level_0", "serve") as channel:
+    async with channel_to("level_0", "ROUTER") as channel:
         echo = channel.unary_unary("/peer.Test/Echo")
         assert await echo(payload) == payload
         assert await echo(payload, timeout=10, metadata=(("user", "ada"),)) == payload
 
 
 async def test_a_level_0_server_s_status_arrives() -> None:
-    async with channel_to("level_0", "serve") as channel:
+    async with channel_to("level_0", "ROUTER") as channel:
         with pytest.raises(grpc.aio.AioRpcError) as failed:
             await channel.unary_unary("/peer.Test/Fail")(b"bread")
         assert (code_of(failed), failed.value.details()) == (grpc.StatusCode.NOT_FOUND, "there is no bread")
@@ -64,7 +67,7 @@ async def test_a_level_0_server_s_status_arrives() -> None:
 
 
 async def test_a_level_0_server_refuses_a_stream_and_nothing_hangs() -> None:
-    async with channel_to("level_0", "serve") as channel:
+    async with channel_to("level_0", "ROUTER") as channel:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await channel.stream_unary("/peer.Test/Echo")(requests_of(b"a", b"b"))
         assert code_of(refused) is grpc.StatusCode.UNIMPLEMENTED
@@ -72,15 +75,15 @@ async def test_a_level_0_server_refuses_a_stream_and_nothing_hangs() -> None:
 
 
 async def test_many_calls_at_once_reach_a_level_0_server() -> None:
-    async with channel_to("level_0", "serve") as channel:
+    async with channel_to("level_0", "ROUTER") as channel:
         echo = channel.unary_unary("/peer.Test/Echo")
         calls = [echo(b"%d" % number) for number in range(200)]
         assert [await call for call in calls] == [b"%d" % number for number in range(200)]
 
 
 async def test_a_level_1_server_serves_our_calls_of_all_kinds() -> None:
-    async with channel_to("level_1_server") as channel:
-        assert await channel.unary_unary("/peer.Test/Echo")(b"hello") == b"hello"
+    async with channel_to("level_1") as channel:
+        assert await channel.unary_unary("/peer.Test/Join")(b"hello") == b"hello"
         assert [reply async for reply in channel.unary_stream("/peer.Test/Repeat")(b"3 word")] == [b"word"] * 3
         assert await channel.stream_unary("/peer.Test/Join")(requests_of(b"a", b"b", b"c")) == b"abc"
         chat = channel.stream_stream("/peer.Test/Chat")()
@@ -93,17 +96,17 @@ async def test_a_level_1_server_serves_our_calls_of_all_kinds() -> None:
 
 
 async def test_we_grant_a_level_1_server_credit_as_we_read() -> None:
-    async with channel_to("level_1_server", options=(("trio_mq_grpc.window", 1000),)) as channel:
+    async with channel_to("level_1", options=(("trio_mq_grpc.window", 1000),)) as channel:
         assert [reply async for reply in channel.unary_stream("/peer.Test/Repeat")(b"2000 word")] == [b"word"] * 2000
 
 
 async def test_a_level_1_server_gets_large_messages_whole() -> None:
-    async with channel_to("level_1_server") as channel:
+    async with channel_to("level_1") as channel:
         assert await channel.stream_unary("/peer.Test/Join")(requests_of(LARGE, LARGE)) == LARGE * 2
 
 
 async def test_a_cancelled_call_to_a_level_1_server_leaves_the_others_alone() -> None:
-    async with channel_to("level_1_server") as channel:
+    async with channel_to("level_1") as channel:
         chat = channel.stream_stream("/peer.Test/Chat")()
         await chat.write(b"hello")
         assert await chat.read() == b"hello"
@@ -116,7 +119,7 @@ async def test_a_cancelled_call_to_a_level_1_server_leaves_the_others_alone() ->
 
 async def test_a_lost_level_1_server_ends_its_calls() -> None:
     async with contextlib.AsyncExitStack() as server:
-        endpoint = await server.enter_async_context(serving("level_1_server"))
+        endpoint = await server.enter_async_context(serving("level_1"))
         async with trio_mq_grpc.insecure_channel(endpoint) as channel:
             chat = channel.stream_stream("/peer.Test/Chat")()
             await chat.write(b"hello")
@@ -129,7 +132,7 @@ async def test_a_lost_level_1_server_ends_its_calls() -> None:
 
 @pytest.mark.parametrize("options", [(), STRICT], ids=["dealer", "strict"])
 async def test_a_rep_server_answers_our_unary_calls(options: tuple[tuple[str, Any], ...]) -> None:
-    async with channel_to("strict", "serve", options=options) as channel:
+    async with channel_to("level_0", "REP", options=options) as channel:
         calls = [channel.unary_unary("/peer.Test/Echo")(b"%d" % number, timeout=10) for number in range(10)]
         assert [await call for call in calls] == [b"%d" % number for number in range(10)]
         with pytest.raises(grpc.aio.AioRpcError) as failed:
@@ -138,7 +141,7 @@ async def test_a_rep_server_answers_our_unary_calls(options: tuple[tuple[str, An
 
 
 async def test_a_level_0_server_behind_two_proxies_answers() -> None:
-    async with serving("level_0", "serve") as endpoint:
+    async with serving("level_0", "ROUTER") as endpoint:
         with proxy(endpoint) as (inner, _), proxy(inner) as (outer, _):
             async with trio_mq_grpc.insecure_channel(outer, BROKERED) as channel:
                 echo = channel.unary_unary("/peer.Test/Echo")
@@ -159,62 +162,89 @@ async def our_server() -> AsyncIterator[tuple[str, Methods]]:
         yield f"tcp://127.0.0.1:{port}", methods
 
 
-@pytest.mark.parametrize("client", ["level_0", "strict"])
-async def test_our_server_answers_unary_peers(client: str) -> None:
+class Ended(NamedTuple):
+    """How a call of a peer's client ended."""
+
+    code: int
+    text: str
+    replies: list[bytes]
+
+
+async def dealer(*arguments: str, **options: float) -> Ended:
+    """A call of the level-1 client, which is a DEALER."""
+    call = await trio.to_thread.run_sync(partial(level_1.call, *arguments, **options))  # type: ignore[arg-type]  # float
+    assert call.status is not None
+    return Ended(*call.status, call.messages)
+
+
+async def req(endpoint: str, method: str, request: str) -> Ended:
+    """A call of the level-0 client, which is a REQ."""
+    return Ended(*await trio.to_thread.run_sync(level_0.call, endpoint, method, request))
+
+
+Client: TypeAlias = Callable[[str, str, str], Awaitable[Ended]]
+unary_clients = pytest.mark.parametrize("call", [dealer, req])
+
+
+@unary_clients
+async def test_our_server_answers_unary_peers(call: Client) -> None:
     async with our_server() as (target, _):
-        assert await call(client, "call", target, "/peer.Test/Echo", "hello") == (0, "", ["hello"])
-        assert await call(client, "call", target, "/peer.Test/Echo", "") == (0, "", [""])
-        assert await call(client, "call", target, "/peer.Test/Fail", "bread") == (5, "there is no bread", [])
-        assert await call(client, "call", target, "/peer.Test/Nope", "") == (12, "Method not found!", [])
+        assert await call(target, "/peer.Test/Echo", "hello") == (0, "", [b"hello"])
+        assert await call(target, "/peer.Test/Echo", "") == (0, "", [b""])
+        assert await call(target, "/peer.Test/Fail", "bread") == (5, "there is no bread", [])
+        assert await call(target, "/peer.Test/Nope", "") == (12, "Method not found!", [])
 
 
-@pytest.mark.parametrize("client", ["level_0", "strict"])
-async def test_a_unary_peer_may_be_sent_early_metadata(client: str) -> None:
+@unary_clients
+async def test_a_unary_peer_may_be_sent_early_metadata(call: Client) -> None:
     # A DEALER skips it; a REQ must not get it as a message of its own, because that would be its answer.
     async with our_server() as (target, _):
-        assert await call(client, "call", target, "/peer.Test/Early", "hello") == (0, "", ["hello"])
+        assert await call(target, "/peer.Test/Early", "hello") == (0, "", [b"hello"])
 
 
-@pytest.mark.parametrize("client", ["level_0", "strict"])
-async def test_a_unary_peer_that_calls_a_stream_gets_a_status(client: str) -> None:
+@unary_clients
+async def test_a_unary_peer_that_calls_a_stream_gets_a_status(call: Client) -> None:
     async with our_server() as (target, _):
-        assert (await call(client, "call", target, "/peer.Test/Repeat", "3 word")).code != 4
+        assert (await call(target, "/peer.Test/Repeat", "3 word")).code != 4
 
 
 async def test_our_server_serves_level_1_clients() -> None:
     async with our_server() as (target, _):
-        assert await call("level_1_client", target, "/peer.Test/Echo", "hello") == (0, "", ["hello"])
-        assert await call("level_1_client", target, "/peer.Test/Repeat", "3 word") == (0, "", ["word"] * 3)
-        assert await call("level_1_client", target, "/peer.Test/Join", "a", "b", "c") == (0, "", ["abc"])
-        assert await call("level_1_client", target, "/peer.Test/Chat", "a", "b", "c") == (0, "", ["a", "b", "c"])
-        assert (await call("level_1_client", target, "/peer.Test/Nope", "a")).code == 12
+        assert await dealer(target, "/peer.Test/Echo", "hello") == (0, "", [b"hello"])
+        assert await dealer(target, "/peer.Test/Repeat", "3 word") == (0, "", [b"word"] * 3)
+        assert await dealer(target, "/peer.Test/Join", "a", "b", "c") == (0, "", [b"abc"])
+        assert await dealer(target, "/peer.Test/Chat", "a", "b", "c") == (0, "", [b"a", b"b", b"c"])
+        assert await dealer(target, "/peer.Test/Fail", "bread") == (5, "there is no bread", [])
+        assert await dealer(target, "/peer.Test/Nope", "a") == (12, "Method not found!", [])
 
 
 async def test_our_server_grants_a_level_1_client_credit() -> None:
     large = "x" * 50_000  # twenty of them are four windows
     async with our_server() as (target, _):
-        assert await call("level_1_client", target, "/peer.Test/Join", *[large] * 20) == (0, "", [large * 20])
+        assert await dealer(target, "/peer.Test/Join", *[large] * 20) == (0, "", [large.encode() * 20])
 
 
 async def test_our_server_obeys_a_level_1_client_s_credit() -> None:
     async with our_server() as (target, methods):
-        word = await call("level_1_client", target, "/peer.Test/Repeat", "2000 word", "--window", "1000")
-        assert word == (0, "", ["word"] * 2000)
-        stuck = await call(
-            *("level_1_client", target, "/peer.Test/Repeat", "2000 word", "--window", "1000"),
-            *("--no-credit", "--seconds", "1"),
-        )
-        assert stuck == (4, "", ["word"] * 15)  # the fifteenth takes 1000 - 14 × 68 below zero
+        words = await dealer(target, "/peer.Test/Repeat", "2000 word", window=1000)
+        assert words == (0, "", [b"word"] * 2000)
+        stuck = await dealer(target, "/peer.Test/Repeat", "2000 word", window=1000, grant=False, seconds=1)
+        assert stuck == (4, "", [b"word"] * 15)  # the fifteenth takes 1000 - 14 × 68 below zero
         await methods.cancelled.wait()
 
 
 async def test_a_level_1_client_s_reset_cancels_our_handler() -> None:
     async with our_server() as (target, methods):
-        ended = await call(
-            *("level_1_client", target, "/peer.Test/Repeat", "2000 word", "--window", "1000", "--cancel-after", "3")
-        )
-        assert ended == (1, "", ["word"] * 3)
+        ended = await dealer(target, "/peer.Test/Repeat", "2000 word", window=1000, most=3)
+        assert ended == (1, "", [b"word"] * 3)
         await methods.cancelled.wait()
+
+
+def test_the_level_1_peer_is_whole_and_small() -> None:
+    source = Path(level_1.__file__).read_text(encoding="utf-8")
+    assert len(source.splitlines()) < 150
+    imported = {line.split()[1] for line in source.splitlines() if line.startswith(("import ", "from "))}
+    assert imported - sys.stdlib_module_names == {"zmq"}
 
 
 @pytest.mark.parametrize(
@@ -231,7 +261,7 @@ async def test_a_req_is_answered_even_when_its_message_is_no_call(frames: list[b
     async with our_server() as (target, _):
         header, status = await trio.to_thread.run_sync(one_exchange, target, frames)
         assert Struct(">BBHIQ").unpack(header) == (0xA1, 3, 0x08, 0, call_id)
-        assert decode_status(status)[0] == 13
+        assert level_1.decode_status(status)[0] == 13
 
 
 def one_exchange(target: str, frames: list[bytes]) -> list[bytes]:
@@ -244,12 +274,12 @@ def one_exchange(target: str, frames: list[bytes]) -> list[bytes]:
         return socket.recv_multipart()
 
 
-@pytest.mark.parametrize("client", ["level_0", "strict"])
-async def test_our_server_answers_through_proxies(client: str) -> None:
+@unary_clients
+async def test_our_server_answers_through_proxies(call: Client) -> None:
     async with our_server() as (target, _):
         with proxy(target) as (inner, _), proxy(inner) as (outer, _):
-            assert await call(client, "call", outer, "/peer.Test/Echo", "hello") == (0, "", ["hello"])
-            assert await call(client, "call", outer, "/peer.Test/Fail", "bread") == (5, "there is no bread", [])
+            assert await call(outer, "/peer.Test/Echo", "hello") == (0, "", [b"hello"])
+            assert await call(outer, "/peer.Test/Fail", "bread") == (5, "there is no bread", [])
 
 
 async def test_two_clients_with_the_same_call_id_behind_one_proxy_are_told_apart() -> None:

@@ -2,10 +2,10 @@
 
 They judge both ends of trio_mq_grpc, and show what a peer in another language has to do:
 
-* ``level_0``: unary calls, server and client.
-* ``level_1_server``, ``level_1_client``: calls of all four kinds, with sequence numbers, credit and cancelling.
-* ``strict``: the level-0 peer on REP and REQ.
+* ``level_1``: calls of all four kinds, with sequence numbers, credit and cancelling; both ends in one file of under 150
+  lines that needs nothing else.
+* ``level_0``: unary calls only, answered by a ROUTER or a REP, and made by a REQ.
 
-Each is a program: ``python -m tests.grpc.peers.level_0 serve tcp://127.0.0.1:0``, for example. A server's first line of
-output is the endpoint that it is bound to; a client prints how its call ended, as a JSON object.
+The servers are programs, ``python -m tests.grpc.peers.level_1 tcp://127.0.0.1:0`` for example; the first line of
+output is the endpoint that it is bound to. The clients are functions.
 """

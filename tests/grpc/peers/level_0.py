@@ -1,43 +1,41 @@
-"""TMQ-RPC 1, level 0, on plain pyzmq: a server and a client of unary calls.
+"""TMQ-RPC 1, level 0, on plain pyzmq: unary calls answered by a ROUTER or a REP, and made by a REQ.
 
-python -m tests.grpc.peers.level_0 serve tcp://127.0.0.1:0
-python -m tests.grpc.peers.level_0 call tcp://127.0.0.1:5555 /peer.Test/Echo hello
+    python -m tests.grpc.peers.level_0 ROUTER tcp://127.0.0.1:0
+
+A client on a DEALER is that of level 1. With REQ and REP, libzmq writes and takes off the envelope, and each call is
+one message each way.
 """
 
-from __future__ import annotations
-
-import json
 import random
+import struct
 import sys
-import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 import zmq
 
-from .blocks import (
+from .level_1 import (
     CALL,
-    CANCELLED,
     DATA,
     DEADLINE_EXCEEDED,
     END,
     HEAD,
     HEADER,
-    INTERNAL,
     MSG,
-    MUST_UNDERSTAND,
-    NOT_FOUND,
-    OK,
     RESET,
     STATUS,
     UNIMPLEMENTED,
-    UNKNOWN,
     VERSION_1,
     decode_status,
-    encode_head,
-    encode_status,
-    milliseconds_to,
 )
+
+OK, NOT_FOUND, INTERNAL = 0, 5, 13
+MUST_UNDERSTAND = 0x0FFF
+NO_CALL = bytes(8)
+
+
+def varint(number: int) -> bytes:
+    return bytes([number]) if number < 0x80 else bytes([number & 0x7F | 0x80]) + varint(number >> 7)
+
 
 # --- the server ------------------------------------------------------------------------------------------------------
 
@@ -53,12 +51,16 @@ def fail(request: bytes) -> bytes:
 METHODS: dict[bytes, Callable[[bytes], bytes]] = {b"/peer.Test/Echo": bytes, b"/peer.Test/Fail": fail}
 
 
+def encode_status(code: int, text: str) -> bytes:
+    return b"\x08" + varint(code) + b"\x12" + varint(len(text.encode())) + text.encode()
+
+
 def answer(unit: list[bytes]) -> list[bytes] | None:
     """The unit that answers *unit*, or None where nothing may be answered."""
     if len(unit[0]) < HEADER.size:
         return None
     magic, kind, flags, _, call_id = HEADER.unpack_from(unit[0])
-    if magic >> 4 != 0xA or kind != CALL or call_id == 0:
+    if magic >> 4 != 0xA or kind != CALL or call_id == NO_CALL:
         return None  # RESET of a call that is answered, and what only higher levels send
     try:
         if magic != VERSION_1 or flags & MUST_UNDERSTAND & ~(HEAD | MSG | END):
@@ -75,74 +77,49 @@ def answer(unit: list[bytes]) -> list[bytes] | None:
     return [HEADER.pack(VERSION_1, DATA, MSG | STATUS | END, 0, call_id), reply, b""]
 
 
-def serve(endpoint: str) -> None:
+def serve(kind: str, endpoint: str) -> None:
     """Answer calls until the process is ended. The first line of output says where."""
-    socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.ROUTER)
+    socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SocketType[kind])
     socket.bind(endpoint)
     print(socket.getsockopt_string(zmq.LAST_ENDPOINT), flush=True)
     while True:
         frames = socket.recv_multipart()
-        if b"" not in frames[1:-1]:
-            continue  # no envelope
-        begin = frames.index(b"", 1) + 1
+        begin = 0
+        if kind == "ROUTER":
+            if b"" not in frames[1:-1]:
+                continue  # no envelope
+            begin = frames.index(b"", 1) + 1
         reply = answer(frames[begin:])
-        if reply:
+        if reply is None and kind == "REP":  # which has to answer, or the client would wait for ever
+            reply = [HEADER.pack(VERSION_1, RESET, STATUS, 0, NO_CALL), encode_status(INTERNAL, "this is no call")]
+        if reply is not None:
             socket.send_multipart([*frames[:begin], *reply])
 
 
 # --- the client ------------------------------------------------------------------------------------------------------
 
 
-class Outcome(NamedTuple):
-    """How a call ended, and with which reply."""
-
-    code: int
-    text: str
-    reply: bytes | None
-
-
-def first_call_id() -> int:
-    return random.randrange(1, 1 << 32) << 32 | 1
-
-
-def request(call_id: int, method: str, payload: bytes, seconds: float) -> list[bytes]:
-    """The unit of a unary call with a deadline."""
+def call(endpoint: str, method: str, request: str, seconds: float = 10) -> tuple[int, str, list[bytes]]:
+    """Call *method* with a REQ: the code, the text, and the reply if there is one."""
+    call_id = struct.pack(">II", random.randrange(1, 1 << 32), 1)
     header = HEADER.pack(VERSION_1, CALL, HEAD | MSG | END, 0, call_id)
-    return [header, method.encode(), encode_head(seconds), payload]
-
-
-def outcome(unit: list[bytes], call_id: int) -> Outcome | None:
-    """How the call ended, if *unit* is the end of it."""
-    magic, kind, flags, _, answered = HEADER.unpack(unit[0])
-    if magic != VERSION_1 or answered != call_id or not (kind == RESET or (kind == DATA and flags & END)):
-        return None  # a late answer, or initial metadata
-    code, text = decode_status(unit[-1]) if flags & STATUS else (CANCELLED, "")
-    if kind == RESET:
-        return Outcome(code or UNKNOWN, text, None)
-    reply = unit[-2] if flags & MSG else None
-    return Outcome(INTERNAL, "OK without a reply", None) if code == OK and reply is None else Outcome(code, text, reply)
-
-
-def call(socket: zmq.Socket[bytes], method: str, payload: bytes, seconds: float = 5.0) -> Outcome:
-    """Call *method* on a connected DEALER, which must have no other call under way."""
-    call_id, deadline = first_call_id(), time.monotonic() + seconds
-    socket.send_multipart([b"", *request(call_id, method, payload, seconds)])
-    while socket.poll(milliseconds_to(deadline)):
-        found = outcome(socket.recv_multipart()[1:], call_id)
-        if found:
-            return found
-    return Outcome(DEADLINE_EXCEEDED, "", None)
-
-
-def main(command: str, endpoint: str, *arguments: str) -> None:
-    if command == "serve":
-        serve(endpoint)
-    socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
-    socket.setsockopt(zmq.LINGER, 0)
-    socket.connect(endpoint)
-    code, text, reply = call(socket, arguments[0], arguments[1].encode())
-    print(json.dumps({"code": code, "text": text, "reply": None if reply is None else reply.decode()}))
+    head = b"\x10" + varint(int(seconds * 1_000_000))  # Head{timeout_us = 2}
+    with zmq.Context() as context, context.socket(zmq.REQ) as socket:
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.connect(endpoint)
+        socket.send_multipart([header, method.encode(), head, request.encode()])
+        if not socket.poll(int(seconds * 1000)):
+            return DEADLINE_EXCEEDED, "", []
+        unit = socket.recv_multipart()
+    _, kind, flags, _, answered = HEADER.unpack(unit[0])
+    # The id 0: the server found no call in what it got, and answers so that this socket is not stuck.
+    if answered not in (call_id, NO_CALL) or kind not in (DATA, RESET) or not flags & STATUS:
+        return INTERNAL, "an answer to another call", []
+    code, text = decode_status(unit[-1])
+    if code == OK and not flags & MSG:
+        return INTERNAL, "OK without a reply", []
+    return code, text, unit[-2:-1] if flags & MSG else []
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    serve(*sys.argv[1:])
