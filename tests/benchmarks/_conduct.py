@@ -297,7 +297,11 @@ def _core(scenario: Scenario, role: str, side: int) -> int | None:
 
 
 def _last_words(errors: IO[bytes]) -> str:
-    """The last line anybody wrote to stderr: with Python, the exception."""
+    """What the last process to say it says of its end: with Python, the line of the exception.
+
+    The others are killed then, and may have written a part of a traceback behind it.
+    """
     errors.seek(0)
-    lines = [line.strip() for line in errors.read().decode(errors="replace").splitlines() if line.strip()]
-    return f": {lines[-1]}" if lines else ""
+    lines = [line for line in errors.read().decode(errors="replace").splitlines(keepends=True) if line.strip()]
+    whole = [line for line in lines if line.endswith("\n") and not line.startswith((" ", "Traceback "))]
+    return f": {(whole or lines)[-1].strip()}" if lines else ""

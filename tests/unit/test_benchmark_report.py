@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 
 import pytest
 import trio
 
 from tests.benchmarks._compare import compare
-from tests.benchmarks._conduct import RunFailed, conduct
+from tests.benchmarks._conduct import RunFailed, _last_words, conduct
 from tests.benchmarks._figures import RowResult, Spread, missed_floors, ratios, spread, verdicts
 from tests.benchmarks._outcome import Outcome
 from tests.benchmarks._report import WIDTH, as_json, render_header, render_machine, render_row, render_summary
@@ -210,6 +211,13 @@ async def test_a_run_that_hangs_ends_at_its_deadline_and_is_a_failure() -> None:
 async def test_a_run_whose_process_crashes_fails_with_the_last_words() -> None:
     with pytest.raises(RunFailed, match="AttributeError"):
         await conduct(contestant("bare trio", Scenario(pattern="pub-sub")))
+
+
+def test_a_traceback_that_was_cut_short_is_not_the_last_word() -> None:
+    traceback = 'Traceback (most recent call last):\n  File "worker.py", line 45, in <module>\n    main()\n'
+    for cut in range(len(traceback) + 1):
+        errors = BytesIO(f"{traceback}ValueError: no\n{traceback[:cut]}".encode())
+        assert _last_words(errors) == ": ValueError: no"
 
 
 async def test_a_setting_that_is_not_there_fails_the_run() -> None:
