@@ -8,9 +8,9 @@ from contextlib import AsyncExitStack
 import pytest
 import trio
 
-from trio_mq import Dealer, Options, Pull, Push
+from trio_mq import Dealer, Options, PeerJoined, PeerLeft, Pull, Push, Router
 
-from .kit import EVERYWHERE, dead_tcp_endpoint, over, ready_peers, take, until, waiting
+from .kit import EVERYWHERE, dead_tcp_endpoint, over, ready_peers, take, unread, until, waiting
 
 
 @pytest.fixture
@@ -85,3 +85,57 @@ async def test_by_default_the_queue_of_a_connecting_socket_survives_the_connecti
                 push.send_nowait(word)
             async with Pull(bind=where) as second:
                 assert await take(second, 3) == [[b"two"], [b"three"], [b"four"]]
+
+
+@over("tcp", "ipc")
+@pytest.mark.parametrize("immediate", [False, True])
+async def test_what_a_lost_peer_has_sent_is_received_before_what_its_successor_sends(
+    endpoint: str, immediate: bool
+) -> None:
+    options = Options(immediate=immediate, peer_events=True, reconnect_interval=0.01, linger=0)
+    async with Router(bind=endpoint) as first:
+        where = first.last_endpoint or ""
+        async with Dealer(connect=where, options=options) as dealer:
+            await dealer.wait_connected()
+            dealer.send_nowait(b"hello")
+            (name, _) = await first.receive_multipart()
+            for word in (b"one", b"two", b"three"):
+                await first.send_multipart([name, word])
+            await until(lambda: sum(unread(dealer)) == 3)
+            await first.aclose()
+            await until(lambda: ready_peers(dealer) == 0)
+            async with Router(bind=where, options=Options(linger=0)) as second:
+                await dealer.wait_connected()
+                dealer.send_nowait(b"hello again")
+                (name, _) = await second.receive_multipart()
+                await second.send_multipart([name, b"four"])
+                heard: list[object] = []
+                while heard[-1:] != [b"four"]:
+                    heard += await dealer.receive_many(2)
+    joined, left, again = (each for each in heard if isinstance(each, (PeerJoined, PeerLeft)))
+    assert heard == [joined, b"one", b"two", b"three", left, again, b"four"]
+    assert (type(joined), type(left), type(again)) == (PeerJoined, PeerLeft, PeerJoined)
+    assert joined.peer == left.peer != again.peer
+
+
+@over("tcp", "ipc")
+async def test_with_immediate_a_message_still_has_the_origin_that_it_came_from(endpoint: str) -> None:
+    async with Router(bind=endpoint) as first:
+        where = first.last_endpoint or ""
+        options = Options(immediate=True, reconnect_interval=0.01, linger=0)
+        async with Dealer(connect=where, options=options) as dealer:
+            await dealer.send(b"hello")
+            (name, _) = await first.receive_multipart()
+            for word in (b"one", b"two", b"three"):
+                await first.send_multipart([name, word])
+            messages = [await dealer.receive_message()]
+            await until(lambda: sum(unread(dealer)) == 2)
+            await first.aclose()
+            async with Router(bind=where, options=Options(linger=0)) as second:
+                await dealer.send(b"hello again")
+                (name, _) = await second.receive_multipart()
+                await second.send_multipart([name, b"four"])
+                messages += [await dealer.receive_message() for _ in range(3)]
+    assert [message.frames for message in messages] == [(b"one",), (b"two",), (b"three",), (b"four",)]
+    connections = [message.peer.connection for message in messages]
+    assert connections[0] == connections[1] == connections[2] != connections[3]

@@ -49,7 +49,8 @@ class DialledSession(StreamSession):
     """A session with an endpoint that we connect to, for as long as the program wants it.
 
     Its pipe exists from the beginning and keeps what is queued across reconnects, unless ``immediate`` asks for queues
-    to connected peers only.
+    to connected peers only: then the socket has it while there is a connection, and what was to be sent goes with that.
+    What was received stays in it, always, so that messages of the next connection come behind those of the last.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class DialledSession(StreamSession):
         self._transport = transport
         self._address = address
         self._backoff = Backoff(options.reconnect_interval, options.reconnect_interval_max)
+        self._detached: Pipe | None = None
 
     @property
     def persistent(self) -> bool:
@@ -72,7 +74,15 @@ class DialledSession(StreamSession):
         self.scope = self.home.reactor.start(self.run)
 
     def open_pipe(self, mailboxes: tuple[Mailbox, Mailbox] | None = None, routing_id: bytes = b"") -> Pipe:
-        return super().open_pipe(mailboxes, routing_id or self._routing_id)
+        if self._detached is None:
+            return super().open_pipe(mailboxes, routing_id or self._routing_id)
+        pipe, self._detached = self._detached, None
+        self.attach(pipe)
+        return pipe
+
+    def drop_pipe(self, pipe: Pipe, reason: str) -> None:
+        super().drop_pipe(pipe, reason)
+        self._detached = pipe
 
     @enable_ki_protection
     async def run(self) -> None:

@@ -106,9 +106,13 @@ class Session:
         pipe = Pipe(inbound, outbound, Peer(self.endpoint))
         pipe.preset_id = routing_id
         self.home.hook(pipe)
+        self.attach(pipe)
+        return pipe
+
+    def attach(self, pipe: Pipe) -> None:
+        """Let the socket have *pipe* (again)."""
         self.pipe = pipe
         self.home.attach(self, pipe)
-        return pipe
 
     def new_mailboxes(self) -> tuple[Mailbox, Mailbox]:
         """An inbound and an outbound mailbox with the marks of our own options."""
@@ -158,9 +162,8 @@ class Session:
         if self.options.peer_events:
             unsent = self._take_back(pipe)
             self._put_event(pipe, PeerLeft(peer, reason, tuple(unsent)))
-        stand_in = pipe.end_connection()
+        self.home.retire(pipe, pipe.end_connection())
         if keep:
-            self.home.retire(pipe, stand_in)
             self.home.pattern.lost(pipe)
         self.home.reporter.report(Disconnected(endpoint=self.endpoint, peer=peer, error=error))
         if keep:
