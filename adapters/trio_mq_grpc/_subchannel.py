@@ -43,6 +43,8 @@ _SEND_MARK = 1 << 18
 """Bytes that may wait in the socket; beyond, order is the outbox's."""
 _AT_ONCE = 32
 """Units after which whoever waits for them gets a chance to go on, and to send what comes next (see `_port`)."""
+_MOST = 1000
+"""Units taken at once."""
 _MOST_PONGS = 10
 """Per second."""
 _READY = State.READY  # looked up here: as an attribute of an Enum it costs a step of every call
@@ -90,8 +92,9 @@ class Subchannel:
         self.one_at_a_time = one_at_a_time
         self.dropped: int = 0
         self._connection = 0
+        self._astray: list[int] = []
         self._watcher = watcher
-        self._last_id = epoch << 32
+        self._last_id = self._last_placed = epoch << 32
         # Made here and entered in `run`, so that an endpoint that cannot be meant is an error of the caller's.
         self._socket = trio_mq.Dealer(
             connect=endpoint, options=make_options(endpoint, announce(ours._replace(epoch=epoch)))
@@ -146,7 +149,8 @@ class Subchannel:
 
     async def _receive(self, dealer: trio_mq.Dealer) -> None:
         while True:
-            batch = await dealer.receive_many()
+            batch = await dealer.receive_many(_MOST)
+            last = self._last_id
             for start in range(0, len(batch), _AT_ONCE):
                 if start:
                     await trio.lowlevel.checkpoint()
@@ -155,6 +159,8 @@ class Subchannel:
                         self._on_message(item)
                     else:
                         self._on_event(item)
+            if len(batch) < _MOST:  # that was all there was: so the connection held till then, or is the next already
+                self._last_placed = last
 
     def _on_message(self, frames: Frames) -> None:
         try:
@@ -218,6 +224,7 @@ class Subchannel:
             self.announcement = read_announcement(event.peer.properties.get(PROPERTY))
             self.going_away = False
             self.error = None
+            self._call_back()
             self._enter(State.READY)
         elif isinstance(event, trio_mq.PeerLeft):
             if event.peer.connection == self._connection:
@@ -234,8 +241,19 @@ class Subchannel:
         self._enter(State.CONNECTING)
         calls = list(self.calls.items())
         self.calls.clear()
+        self._astray += [call_id for call_id, _ in calls if call_id > self._last_placed]
         for call_id, call in calls:
             call.on_lost(reason, unsent=call_id in unsent)
+
+    def _call_back(self) -> None:
+        """Cancel what may have gone to this peer already, because the loss of the last one had not been read yet.
+
+        A program that is behind with its messages begins calls in good faith after a connection was lost and made anew.
+        Here they have ended with the old connection, and their handlers must not run on.
+        """
+        for call_id in self._astray:
+            self.outbox.send_control(call_id, [b"", pack(RESET, 0, 0, call_id)])
+        self._astray.clear()
 
     def _enter(self, state: State) -> None:
         if state is not self.state:

@@ -20,7 +20,7 @@ import trio
 import trio_mq
 import trio_mq_grpc
 from tests.interop._relay import Relay, relay_to
-from trio_mq_grpc._wire import DATA, END, MSG, PROPERTY, STATUS, announce, pack
+from trio_mq_grpc._wire import DATA, END, MSG, PROPERTY, RESET, STATUS, announce, pack
 
 from .._kit import fails_with, wait_until
 from ..server._raw import port_of, service
@@ -233,6 +233,54 @@ async def test_an_answer_from_the_connection_before_matches_nothing() -> None:
                 await server.send(pack(DATA, MSG | END | STATUS, 0, old), b"old", b"")
                 await server.send(pack(DATA, MSG | END | STATUS, 0, new), b"new", b"")
                 assert await call == b"new"
+
+
+async def test_calls_begun_on_the_next_connection_before_the_loss_was_heard_of_do_not_run_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dealers: list[trio_mq.Dealer] = []
+    hearing = trio.Event()
+    hearing.set()
+
+    class BusyDealer(trio_mq.Dealer):
+        """The socket of a program that does not hear what happens while it does other things."""
+
+        def _prepare(self) -> None:
+            super()._prepare()
+            dealers.append(self)
+
+        async def receive_many(self, limit: int | None = None) -> list[Any]:
+            await self.wait_receivable()
+            await hearing.wait()
+            return self.receive_many_nowait(limit)
+
+    monkeypatch.setattr(trio_mq, "Dealer", BusyDealer)
+    options = trio_mq.Options(linger=0, properties={PROPERTY: announce(FULL)})
+    quick = [("grpc.initial_reconnect_backoff_ms", 10)]
+    async with trio_mq.Router(bind="tcp://127.0.0.1:0", options=options) as router:
+        server = RawServer(router)
+        async with relay_to(router.endpoints[0]) as relay:
+            async with trio_mq_grpc.insecure_channel(relay.endpoint, quick) as channel:
+                stream = channel.unary_stream("/test.Service/M")
+                before = stream(b"x")
+                old = await server.receive_call()
+                await server.send_to_call(old, MSG, 0, b"x")
+                assert await before.read() == b"x"
+
+                hearing = trio.Event()
+                relay.connections[-1].finish()
+                await wait_until(lambda: not dealers[0].can_send())
+                await dealers[0].wait_connected()
+                between = stream(b"x")
+                new = await server.receive_call()
+
+                hearing.set()
+                assert await before.code() is await between.code() is Code.UNAVAILABLE
+                unit = await server.receive()
+                assert (unit.kind, unit.call_id) == (RESET, new)  # and none for the old one, which went with its peer
+                after = stream(b"x", wait_for_ready=True)
+                assert await server.receive_call() > new
+                after.cancel()
 
 
 def more_than(some: Counter[bytes], least: int) -> bool:
