@@ -241,7 +241,8 @@ class Subchannel:
         self._enter(State.CONNECTING)
         calls = list(self.calls.items())
         self.calls.clear()
-        self._astray += [call_id for call_id, _ in calls if call_id > self._last_placed]
+        if self.cancels:
+            self._astray += [each for each, _ in calls if each > self._last_placed and each not in unsent]
         for call_id, call in calls:
             call.on_lost(reason, unsent=call_id in unsent)
 

@@ -20,7 +20,7 @@ import trio
 import trio_mq
 import trio_mq_grpc
 from tests.interop._relay import Relay, relay_to
-from trio_mq_grpc._wire import DATA, END, MSG, PROPERTY, RESET, STATUS, announce, pack
+from trio_mq_grpc._wire import CALL, DATA, END, MSG, PROPERTY, RESET, STATUS, announce, pack
 
 from .._kit import fails_with, wait_until
 from ..server._raw import port_of, service
@@ -212,9 +212,11 @@ async def test_calls_that_never_left_this_process_are_made_again_without_a_polic
 
 async def answer_all(server: RawServer) -> None:
     while True:
-        caller, _, header, *_, payload = await server.router.receive_multipart()
+        caller, _, header, *rest = await server.router.receive_multipart()
+        if header[1] != CALL:
+            continue
         call_id = int.from_bytes(header[8:], "big")
-        await server.router.send_multipart([caller, b"", pack(DATA, MSG | END | STATUS, 0, call_id), payload, b""])
+        await server.router.send_multipart([caller, b"", pack(DATA, MSG | END | STATUS, 0, call_id), rest[-1], b""])
 
 
 async def test_an_answer_from_the_connection_before_matches_nothing() -> None:
