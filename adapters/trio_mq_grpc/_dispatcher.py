@@ -210,13 +210,19 @@ class Dispatcher(RpcHome):
                 # Before it has run: a second call must not start a second one.
                 subchannel.begin()
 
+    def replace(self, subchannel: Subchannel) -> None:
+        """Dial its endpoint anew: its server stops, and another one may listen there already."""
+        self.subchannels[self.subchannels.index(subchannel)] = self._subchannel(subchannel.endpoint)
+        self._connect()
+
     async def _keep_connected(self, subchannel: Subchannel) -> None:
         try:
             await subchannel.run()
-        finally:
-            # It is over by cancellation only, and that may come from around the channel's block, which then has not
+        except BaseException:
+            # By cancellation, and that may come from around the channel's block, which then has not
             # been left yet: calls in a shield there must not wait for a connection that nobody keeps.
             self.close()
+            raise
 
     def _failing(self) -> bool:
         return all(each.state is State.TRANSIENT_FAILURE or each.going_away for each in self.subchannels)

@@ -64,7 +64,7 @@ class OnewayPort(FeedServer):
         return int(number) if self.endpoint.startswith("tcp:") and number.isdigit() else 1
 
     def close(self) -> None:
-        """Stop listening, if it was never served."""
+        """Stop listening; the peers stay."""
         if self._listener is not None:
             self._listener.close()
 

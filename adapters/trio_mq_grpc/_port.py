@@ -64,7 +64,7 @@ class Port:
         return int(number) if self.endpoint.startswith("tcp:") and number.isdigit() else 1
 
     def close(self) -> None:
-        """Stop listening, if it was never served."""
+        """Stop listening; the peers stay."""
         self._listener.close()
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

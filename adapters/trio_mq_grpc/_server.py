@@ -56,7 +56,7 @@ class AnyPort(Protocol):
         """Serve it until cancelled."""
 
     def close(self) -> None:
-        """Stop listening, if it was never served."""
+        """Stop listening."""
 
     def go_away(self) -> None:
         """Take nothing new; tell those who can be told."""
@@ -310,6 +310,7 @@ class Server(grpc.aio.Server):
     async def stop(self, grace: float | None) -> None:
         """Take no new calls, give those that run *grace* seconds (None: 0) to end, then cancel them.
 
+        It does not listen any more from the beginning, so that another server may bind the same ports meanwhile.
         Returns when that is done. Of several calls the one that ends soonest decides. Cancelled: it stops all the same.
         """
         if self._block is None:
@@ -335,6 +336,7 @@ class Server(grpc.aio.Server):
         for function in self.on_stop:
             function()
         for port in self._ports:
+            port.close()
             port.go_away()
         await self._grace.wait(self._wait_idle)
         for port in self._ports:

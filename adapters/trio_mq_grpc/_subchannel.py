@@ -45,6 +45,8 @@ _AT_ONCE = 32
 """Units after which whoever waits for them gets a chance to go on, and to send what comes next (see `_port`)."""
 _MOST = 1000
 """Units taken at once."""
+_SETTLED = 1.0
+"""Seconds after which a connection is one that a server wanted, even if nothing was called on it."""
 _MOST_PONGS = 10
 """Per second."""
 _READY = State.READY  # looked up here: as an attribute of an Enum it costs a step of every call
@@ -56,6 +58,9 @@ class Watcher(Protocol):
     def state_changed(self, subchannel: Subchannel) -> None:
         """Its state is another one."""
 
+    def replace(self, subchannel: Subchannel) -> None:
+        """Its server stops: it keeps the calls that it has, and takes no others."""
+
 
 class Subchannel:
     """One connection, made when it is first needed.
@@ -66,6 +71,7 @@ class Subchannel:
         calls: the RPCs that are under way on it.
         announcement: what the peer said of itself.
         going_away: the server has said that it stops.
+        replaced: another one has taken its place; this one ends with its last call.
         cancels: whether the peer is told of cancelled calls; a REP could not take it.
         one_at_a_time: the peer is a REP: the next call goes out when this one has ended.
     """
@@ -88,13 +94,15 @@ class Subchannel:
         self.outbox: Outbox = Outbox(self._send_nowait, self._blocked)
         self.announcement: Announcement = LEVEL_0
         self.going_away: bool = False
+        self.replaced: bool = False
         self.cancels = cancels
         self.one_at_a_time = one_at_a_time
         self.dropped: int = 0
         self._connection = 0
+        self._joined_at = 0.0
         self._astray: list[int] = []
         self._watcher = watcher
-        self._last_id = self._last_placed = epoch << 32
+        self._last_id = self._last_placed = self._id_at_join = epoch << 32
         # Made here and entered in `run`, so that an endpoint that cannot be meant is an error of the caller's.
         self._socket = trio_mq.Dealer(
             connect=endpoint, options=make_options(endpoint, announce(ours._replace(epoch=epoch)))
@@ -127,13 +135,14 @@ class Subchannel:
         self._enter(State.CONNECTING)
 
     async def run(self) -> None:
-        """Keep the connection: until cancelled."""
+        """Keep the connection: until cancelled, or until it was replaced and its calls have ended."""
         async with self._socket as dealer:
             async with trio.open_nursery() as nursery:
                 self._dealer, self._nursery = dealer, nursery
                 nursery.start_soon(self._watch, dealer)
                 try:
                     await self._receive(dealer)
+                    nursery.cancel_scope.cancel()
                 finally:
                     # Cancelled, perhaps together with the channel's block and before that could end its calls. They
                     # have nobody to tell: the peer learns of their end from that of the connection.
@@ -148,7 +157,7 @@ class Subchannel:
                         self._enter(State.TRANSIENT_FAILURE)
 
     async def _receive(self, dealer: trio_mq.Dealer) -> None:
-        while True:
+        while self.calls or not self.replaced:
             batch = await dealer.receive_many(_MOST)
             last = self._last_id
             for start in range(0, len(batch), _AT_ONCE):
@@ -205,6 +214,10 @@ class Subchannel:
             return
         self.going_away = True
         self.error = text or "the server is stopping"
+        # Not for a server that says nothing else: it would be dialled again and again.
+        if self._last_id > self._id_at_join or trio.current_time() - self._joined_at >= _SETTLED:
+            self.replaced = True
+            self._watcher.replace(self)
         self._watcher.state_changed(self)
         for call in [call for call_id, call in self.calls.items() if call_id > last]:
             call.attempt_over(Status(grpc.StatusCode.UNAVAILABLE, str(self.error), (), True))
@@ -221,6 +234,7 @@ class Subchannel:
             if self._connection:
                 self._lost("the connection was replaced", ())
             self._connection = event.peer.connection
+            self._joined_at, self._id_at_join = trio.current_time(), self._last_id
             self.announcement = read_announcement(event.peer.properties.get(PROPERTY))
             self.going_away = False
             self.error = None

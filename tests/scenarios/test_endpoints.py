@@ -12,8 +12,9 @@ from collections.abc import Callable
 import pytest
 
 from trio_mq import Dealer, EndpointError, Options, Pair, Pub, Pull, Push, Rep, Req, Router, Sub, listen
+from trio_mq.events import Unbound
 
-from .kit import EVERYWHERE, NETWORK, over, ready_peers, until, waiting
+from .kit import EVERYWHERE, NETWORK, event_of, over, ready_peers, until, waiting
 
 BRIEF = Options(linger=0)
 
@@ -239,6 +240,28 @@ async def test_a_listener_made_before_the_socket_is_adopted_by_it(endpoint: str)
         assert await pull.receive() == b"adopted"
     async with Pull(bind=listener.endpoint):
         pass  # it is free again
+
+
+@over(*NETWORK)
+async def test_a_listener_that_is_closed_leaves_its_connections_to_the_socket_and_its_place_to_others(
+    endpoint: str,
+) -> None:
+    listener = listen(endpoint)
+    async with Pull(bind=listener) as first, Push(connect=listener.endpoint) as push:
+        await push.wait_connected()
+        async with first.monitor() as events:
+            listener.close()
+            assert (await event_of(events, Unbound)).endpoint == listener.endpoint
+        async with Pull(bind=listener.endpoint) as second, Push(connect=listener.endpoint) as other:
+            await push.send(b"one")
+            await other.send(b"two")
+            assert (await first.receive(), await second.receive()) == (b"one", b"two")
+            await first.aclose()  # takes nothing that is the second one's
+            await other.send(b"three")
+            assert await second.receive() == b"three"
+            async with Push(connect=listener.endpoint) as third:
+                await third.send(b"four")
+                assert await second.receive() == b"four"
 
 
 @over("tcp")

@@ -63,8 +63,10 @@ class PreparedListener:
         return self.listener
 
     def close(self) -> None:
-        """Stop listening, if no socket has taken it over. Twice is as good as once."""
-        if not self._taken and self.listener is not None:
+        """Stop listening: the port, or the path, is free. Connections that a socket has accepted from it go on, unlike
+        with `unbind`. Twice is as good as once, and ``inproc`` has nothing to close.
+        """
+        if self.listener is not None:
             self.listener.close()
         self._taken = True
 

@@ -10,7 +10,10 @@ from typing import Any
 import grpc
 import pytest
 import trio
+import trio.testing
 
+import trio_mq
+import trio_mq_grpc
 from trio_mq_grpc._blocks import Head, encode_goaway, encode_head, encode_status
 from trio_mq_grpc._wire import (
     CALL,
@@ -25,13 +28,16 @@ from trio_mq_grpc._wire import (
     NOT_PROCESSED,
     PING,
     PONG,
+    PROPERTY,
     RESET,
     STATUS,
+    announce,
     pack,
 )
 
 from .._kit import fails_with, wait_until
-from ._raw_server import RawServer, raw_header, raw_server
+from ..server._raw import new_endpoint
+from ._raw_server import FULL, RawServer, raw_header, raw_server
 
 Code = grpc.StatusCode
 PATH = "/test.Service/M"
@@ -350,27 +356,52 @@ async def test_credit_without_end_or_for_a_unary_call_harms_nobody() -> None:
 # --- GOAWAY ----------------------------------------------------------------------------------------------------------
 
 
-async def test_of_the_open_calls_goaway_ends_those_above_its_number_only() -> None:
+async def test_of_the_open_calls_goaway_moves_those_above_its_number_to_another_connection() -> None:
     async with raw_server() as (server, channel):
         low, high = channel.unary_stream(PATH)(b"x"), channel.unary_stream(PATH)(b"x")
         first, second = await server.receive_call(), await server.receive_call()
         assert first < second
         await server.send(pack(GOAWAY, 0, 0, 0), encode_goaway(first, "bye"))
-        assert (await ended(high))[0] is Code.UNAVAILABLE
+        stopping = server.caller
+        again = await server.receive_call()
+        assert server.caller != stopping
+        await server.send_to_call(again, MSG | END | STATUS, 0, b"z", b"")
+        assert await high.read() == b"z"
+        server.caller = stopping
+        await server.send_to_call(second, MSG | END | STATUS, 0, b"n", b"")  # it is no call any more
         await server.send_to_call(first, MSG | END | STATUS, 0, b"y", b"")
         assert await low.read() == b"y"
         assert await low.code() is Code.OK
 
 
-async def test_an_answer_to_a_call_that_goaway_has_ended_is_dropped() -> None:
+async def test_calls_after_goaway_go_to_a_new_connection_and_the_old_one_ends_with_its_last_call() -> None:
     async with raw_server() as (server, channel):
-        call = channel.unary_unary(PATH)(b"x")
-        call_id = await server.receive_call()
-        await server.send(pack(GOAWAY, 0, 0, 0), encode_goaway(0, ""))
-        assert (await ended(call))[0] is Code.UNAVAILABLE
-        await server.send_to_call(call_id, MSG | END | STATUS, 0, b"y", b"")
-        with fails_with(Code.UNAVAILABLE):
-            await channel.unary_unary(PATH)(b"x")
+        low = channel.unary_stream(PATH)(b"x")
+        first = await server.receive_call()
+        await server.send(pack(GOAWAY, 0, 0, 0), encode_goaway(first, "bye"))
+        stopping = server.caller
+        await trio.testing.wait_all_tasks_blocked()
+        await answers_as_before(server, channel)
+        assert server.caller != stopping
+        assert len(server.router.statistics().peers) == 2
+        server.caller = stopping
+        await server.send_to_call(first, END | STATUS, 0, b"")
+        assert await low.code() is Code.OK
+        await wait_until(lambda: len(server.router.statistics().peers) == 1)
+
+
+async def test_a_server_that_says_nothing_but_goaway_is_not_dialled_again_and_again() -> None:
+    options = trio_mq.Options(linger=0, peer_events=True, properties={PROPERTY: announce(FULL)})
+    async with trio_mq.Router(bind=new_endpoint(), options=options) as router:
+        async with trio_mq_grpc.insecure_channel(router.endpoints[0]) as channel:
+            channel.get_state(try_to_connect=True)
+            joined: Any = await router.receive_multipart()
+            await router.send_multipart([joined.peer.routing_id, b"", pack(GOAWAY, 0, 0, 0), encode_goaway(0, "bye")])
+            await trio.testing.wait_all_tasks_blocked()
+            with fails_with(Code.UNAVAILABLE, details="the server is stopping"):
+                await channel.unary_unary(PATH)(b"x")
+            await trio.testing.wait_all_tasks_blocked()
+            assert not router.can_receive()  # neither a call nor another peer
 
 
 @pytest.mark.parametrize("frames", [[], [b"\xff"], [b"\x09\x01"]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 from typing import Any
 
 import grpc
@@ -11,6 +12,7 @@ import trio
 import trio.testing
 
 import trio_mq
+from trio_mq_grpc import insecure_channel
 from trio_mq_grpc._blocks import decode_goaway
 from trio_mq_grpc._port import Port
 from trio_mq_grpc._server import server
@@ -51,6 +53,36 @@ async def test_a_graceful_stop_lets_calls_end_and_refuses_new_ones() -> None:
         slow.release.set()
         assert (await caller.receive()).frames == [b"x", b""]
         assert not await served.wait_for_termination(5)
+
+
+async def test_while_calls_end_another_server_may_have_the_port_and_the_channel_s_next_calls() -> None:
+    slow = Slow()
+    first = server(handlers=[service(unary_unary={"M": slow})])
+    where = f"tcp://127.0.0.1:{first.add_insecure_port('tcp://127.0.0.1:0')}"
+    second = server(handlers=[service(unary_unary={"M": echo})])
+    quick = [("grpc.initial_reconnect_backoff_ms", 10), ("grpc.max_reconnect_backoff_ms", 10)]
+    async with first, insecure_channel(where, quick) as channel, trio.open_nursery() as nursery:
+        method = channel.unary_unary("/test.Service/M")
+        early = method(b"early")
+        await slow.started.wait()
+        nursery.start_soon(first.stop, 100)
+        await wait_until(lambda: not listens(where))
+        second.add_insecure_port(where)
+        async with second:
+            with trio.fail_after(5):
+                assert await method(b"late", wait_for_ready=True) == b"late"
+                assert not early.done()
+                slow.release.set()
+                assert await early == b"early"
+                await first.wait_for_termination()
+                assert await method(b"later") == b"later"
+
+
+def listens(endpoint: str) -> bool:
+    """Whether anybody listens there."""
+    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
+    with socket.socket() as probe:
+        return probe.connect_ex((host, int(port))) == 0
 
 
 async def test_calls_that_outlast_the_grace_are_cancelled(autojump_clock: trio.testing.MockClock) -> None:
