@@ -26,7 +26,7 @@ import trio_mq
 from trio_mq import EndpointError, Options, Pub, Sub, XPub, XSub
 from trio_mq._pgm import Data, Nak, Packet, Spm, Spmr, encode_packet, encode_v1, parse_packet
 from trio_mq._pgm._packets import checksum
-from trio_mq._transports import _multicast_sockets, _pgm_publisher
+from trio_mq._transports import _multicast_sockets, _pgm_publisher, _pgm_refusals, _pgm_subscriber
 from trio_mq.events import Connected, DataLost, DialFailed, Disconnected, HandshakeSucceeded
 
 LOCAL = "127.0.0.1"
@@ -539,33 +539,51 @@ async def test_pgm_without_the_privilege_is_a_permission_error_with_a_remedy(
 
 
 class Refusing(socket.socket):
-    """A publisher's socket of which the system refuses what is sent, as long as it has a reason."""
+    """A socket of which the system refuses what is sent, as long as it has a reason."""
 
     reason: int | None = None
 
     def send(self, *data: Any) -> int:
-        if self.reason is not None:
-            raise OSError(self.reason, os.strerror(self.reason))
+        self._refuse()
         return super().send(*data)
 
+    def sendto(self, *data: Any) -> int:
+        self._refuse()
+        return super().sendto(*data)
 
-@pytest.fixture
-def refusing(monkeypatch: pytest.MonkeyPatch) -> list[Refusing]:
-    """The sockets of publishers, in the order in which they are opened."""
+    def _refuse(self) -> None:
+        if self.reason is not None:
+            raise OSError(self.reason, os.strerror(self.reason))
+
+
+def refusing_in(module: Any, monkeypatch: pytest.MonkeyPatch) -> list[Refusing]:
+    """The sockets with which *module* sends, in the order in which they are opened from now on."""
     opened: list[Refusing] = []
 
     def open_sending(*what: Any, **options: Any) -> Refusing:
         opened.append(Refusing(fileno=_multicast_sockets.open_sending(*what, **options).detach()))
         return opened[-1]
 
-    monkeypatch.setattr(_pgm_publisher, "open_sending", open_sending)
+    monkeypatch.setattr(module, "open_sending", open_sending)
     return opened
+
+
+@pytest.fixture
+def refusing(monkeypatch: pytest.MonkeyPatch) -> list[Refusing]:
+    """The sockets of publishers."""
+    return refusing_in(_pgm_publisher, monkeypatch)
+
+
+@pytest.fixture
+def asking(monkeypatch: pytest.MonkeyPatch) -> list[Refusing]:
+    """The sockets with which subscribers ask for what they miss."""
+    return refusing_in(_pgm_subscriber, monkeypatch)
 
 
 async def test_a_publisher_that_is_refused_tells_of_each_reason_once_and_when_it_works_again(
     endpoint: str, refusing: list[Refusing], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_pgm_publisher, "WORKS_AFTER", 0.05)
+    monkeypatch.setattr(_pgm_refusals, "WORKS_AFTER", 0.05)
     async with joined(endpoint) as (pub, sub), pub.monitor() as events:
         for reason in (errno.ENETUNREACH, errno.ENODEV):
             refusing[0].reason = reason
@@ -594,6 +612,33 @@ async def test_a_publisher_that_is_refused_tells_of_each_reason_once_and_when_it
         assert (works.endpoint, works.address) == (endpoint, f"epgm://{endpoint.partition(';')[2]}")
         async with pub.monitor() as late:
             assert isinstance(await next_of(late, (DialFailed, Connected)), Connected)
+
+
+async def test_a_subscriber_whose_requests_are_refused_tells_of_it_and_when_they_go_out_again(
+    endpoint: str, refusing: list[Refusing], asking: list[Refusing], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_pgm_refusals, "WORKS_AFTER", 0.0)
+    async with joined(endpoint) as (pub, sub), sub.monitor() as events:
+        asking[0].reason = errno.EHOSTUNREACH
+        refusing[0].reason = errno.ENETUNREACH  # so that the next message must be asked for
+        await pub.send(b"lost on the way")
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        refusing[0].reason = None
+        await pub.send(b"late")
+        failed = await next_of(events, (DialFailed, Connected))
+        assert isinstance(failed, DialFailed)
+        assert isinstance(failed.error, OSError)
+        assert failed.error.errno == errno.EHOSTUNREACH
+        assert LOCAL in str(failed.error)
+        (figures,) = sub.statistics().endpoints
+        assert figures.last_error is failed.error
+        assert figures.multicast is not None
+        assert figures.multicast.refused >= 1
+        asking[0].reason = None
+        with trio.fail_after(5):
+            assert [await sub.receive(), await sub.receive()] == [b"lost on the way", b"late"]
+        assert isinstance(await next_of(events, (DialFailed, Connected)), Connected)
+        assert sub.statistics().endpoints[0].last_error is None
 
 
 async def test_a_publisher_of_which_a_firewall_refuses_some_is_no_flood_of_events(

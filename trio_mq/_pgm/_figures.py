@@ -84,8 +84,8 @@ class EndpointFigures:
             ``'unknown'`` (of a session that is not ours, or over), ``'range'`` (sequence numbers that cannot be),
             ``'memory'`` (more out of order than may be kept; they are asked for again), ``'sessions'`` (of one more
             publisher than may be known, for which another was forgotten).
-        refused: datagrams of a publisher that the system refused to send, in all; `EndpointStatistics.last_error` says
-            why, as long as it does.
+        refused: datagrams that the system refused to send, in all: a publisher's data, a subscriber's requests.
+            `EndpointStatistics.last_error` says why, as long as it does.
     """
 
     send_buffer: int

@@ -132,11 +132,14 @@ class Attachment(ABC):
 
     Attributes:
         endpoint: in its resolved form.
-        last_error: what is wrong with it now; None: nothing, or the transport does not tell.
     """
 
     endpoint: str
-    last_error: Exception | None = None
+
+    @property
+    def last_error(self) -> Exception | None:
+        """What is wrong with it now; None: nothing, or the transport does not tell."""
+        return None
 
     @abstractmethod
     def close(self) -> None:

@@ -16,7 +16,6 @@ from typing import Final
 
 import trio
 
-from .._events import Connected, DialFailed
 from .._message import Peer
 from .._options import Options
 from .._pgm import DATA_HEADER_SIZE, EndpointFigures, Packet, PublisherFigures, Source, SourceSettings
@@ -25,6 +24,7 @@ from ._multicast_address import MulticastAddress
 from ._multicast_interfaces import Interface, find_interface
 from ._multicast_sockets import connect_to_group, granted, is_full, open_sending
 from ._pgm_alarm import Alarm
+from ._pgm_refusals import Refusals
 from ._pgm_upstream import Upstream, join_upstream, leave_upstream
 from ._socket_link import close_socket
 
@@ -40,15 +40,6 @@ BURST: Final = 64
 
 AT_ONCE_AFTER: Final = 0.0005
 """Seconds without a datagram from which on the next message is sent where it is queued, by its sender."""
-
-WORKS_AFTER: Final = 0.5
-"""Seconds without a refusal from which on sending works again. A firewall that drops some of what is sent refuses some,
-and monitors would hear of nothing else."""
-
-_REFUSED: Final = (
-    "nothing can be sent to {group} out of the interface with {host}: {reason}; if the interface was deleted and made "
-    "anew, unbind (or disconnect) and bind (or connect) again"
-)
 
 _RESERVED: Final = 20
 """Bytes that libzmq leaves free in a packet, for an option that it never sends. So our packets are as long as its."""
@@ -117,8 +108,6 @@ class Publisher(Attachment):
 
     Attributes:
         source: the session it publishes.
-        last_error: why the system refuses what is sent; None: it does not.
-        refused: datagrams that it refused, in all.
     """
 
     def __init__(self, address: MulticastAddress, make_party: Callable[[], Party], owner: Owner, *, raw: bool) -> None:
@@ -142,9 +131,8 @@ class Publisher(Attachment):
         self._alarm = Alarm()
         self._unsent: bytes | None = None
         self._pumping = self._blocked = self._closed = False
-        self._last_sent = self._refused_at = -math.inf
-        self.last_error: OSError | None = None
-        self.refused = 0
+        self._last_sent = -math.inf
+        self._refusals = Refusals(self.endpoint, owner, self._peer.address, interface.address)
         self._scopes: list[trio.CancelScope] = []
 
     def _join_upstream(self, port: int, *, raw: bool) -> Upstream:
@@ -232,8 +220,8 @@ class Publisher(Attachment):
         finally:
             self._pumping = False
             # Once a burst, for what goes well every time should cost a datagram nothing.
-            if self.last_error is not None and self._last_sent - self._refused_at >= WORKS_AFTER:
-                self._works_again()
+            if self._refusals.last_error is not None:
+                self._refusals.note_success(self._last_sent)
 
     def _sent(self, datagram: bytes, now: float) -> bool:
         """Give *datagram* to the kernel; False if it has no room."""
@@ -245,24 +233,9 @@ class Publisher(Attachment):
                 self._unsent, self._blocked = datagram, True
                 return False
             # No route, no link: lost like any other, and repaired if the network comes back in time.
-            self._note_refusal(exc, now)
+            self._refusals.note(exc, self._peer.address, now)
         self._last_sent = now
         return True
-
-    def _note_refusal(self, error: OSError, now: float) -> None:
-        """Count it; tell of the first, and when there is another reason."""
-        self.refused += 1
-        self._refused_at = now
-        if self.last_error is None or self.last_error.errno != error.errno:
-            text = _REFUSED.format(
-                group=self._peer.address, host=self._interface.address, reason=error.strerror or str(error)
-            )
-            self.last_error = OSError(error.errno, text)
-            self._owner.report(DialFailed(endpoint=self.endpoint, error=self.last_error))
-
-    def _works_again(self) -> None:
-        self.last_error = None
-        self._owner.report(Connected(endpoint=self.endpoint, address=self._peer.address))
 
     def _refill(self) -> bool:
         """Everything that was taken has been sent: take more; False if there is nothing."""
@@ -310,6 +283,10 @@ class Publisher(Attachment):
             if not self._sent(datagram, now):
                 return
 
+    @property
+    def last_error(self) -> OSError | None:
+        return self._refusals.last_error
+
     def figures(self) -> EndpointFigures:
         """What the sockets were granted, and what came that was of no use."""
         return EndpointFigures(
@@ -317,7 +294,7 @@ class Publisher(Attachment):
             receive_buffer=granted(self._upstream.socket, socket.SO_RCVBUF),
             datagrams=self._upstream.datagrams,
             ignored=dict(self._upstream.ignored),
-            refused=self.refused,
+            refused=self._refusals.count,
         )
 
 

@@ -24,10 +24,11 @@ from .._pgm import MASK, EndpointFigures, Gap, Receiver, ReceiverSettings, Reque
 from ._attachment import Attachment, Owner, Party
 from ._multicast_address import MulticastAddress
 from ._multicast_interfaces import find_interface
-from ._multicast_sockets import granted, open_hearing, open_sending
+from ._multicast_sockets import granted, is_full, open_hearing, open_sending
 from ._pgm_alarm import Alarm
 from ._pgm_backlog import Backlog
 from ._pgm_publisher import UNLIMITED_WINDOW, window_packets
+from ._pgm_refusals import Refusals
 from ._socket_link import close_socket
 
 BATCH: Final = 64
@@ -154,6 +155,7 @@ class Subscriber(Attachment):
         self._stuffed: dict[Hearing, None] = {}
         self._room = trio.Event()
         self._alarm = Alarm()
+        self._refusals = Refusals(self.endpoint, owner, self.endpoint, interface.address)
         self._scopes: list[trio.CancelScope] = []
         self._closed = False
         self._sockets: list[tuple[socket.socket, bytes]] = []
@@ -257,20 +259,24 @@ class Subscriber(Attachment):
     def _advance(self, now: float) -> None:
         """Ask for what is due at the time *now*, and deliver what stands behind what is given up."""
         for request in self._receiver.advance(now):
-            self._ask(request)
+            self._ask(request, now)
         for session in list(self._hearings):
             if session.window.ready and self._hearings[session] not in self._stuffed:
                 self._deliver(session)
         self._part_ended()
         self._advance_at = now + LEAST_SLEEP
 
-    def _ask(self, request: Request) -> None:
+    def _ask(self, request: Request, now: float) -> None:
         packed = request.group if request.address is None else request.address
         host = socket.inet_ntop(self._interface.family, packed)
         try:
             self._asking.sendto(request.datagram, self._interface.sockaddr(host, self._port))
-        except OSError:
-            pass  # full, or no way there: as good as lost, and asked again in time
+        except OSError as exc:
+            # As good as lost, and asked again in time; but if it goes on, data is lost of which this is the cause.
+            if not is_full(exc):
+                self._refusals.note(exc, host, now)
+        else:
+            self._refusals.note_success(now)
 
     # The end.
 
@@ -310,6 +316,10 @@ class Subscriber(Attachment):
         if hasattr(self, "_asking"):
             close_socket(self._asking)
 
+    @property
+    def last_error(self) -> OSError | None:
+        return self._refusals.last_error
+
     def figures(self) -> EndpointFigures:
         """What the sockets were granted, and what came that was of no use."""
         return EndpointFigures(
@@ -317,6 +327,7 @@ class Subscriber(Attachment):
             receive_buffer=granted(self._sockets[0][0], socket.SO_RCVBUF),
             datagrams=self._receiver.datagrams,
             ignored=dict(self._receiver.ignored),
+            refused=self._refusals.count,
         )
 
 
