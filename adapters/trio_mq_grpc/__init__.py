@@ -5,7 +5,6 @@ from __future__ import annotations
 from . import testing as testing
 from ._broadcast import BroadcastChannel as BroadcastChannel
 from ._broadcast import broadcast_channel as broadcast_channel
-from ._calls import CallEndedError as CallEndedError
 from ._channel import Channel as Channel
 from ._channel import insecure_channel as insecure_channel
 from ._channel import secure_channel as secure_channel
@@ -13,6 +12,7 @@ from ._credentials import PlainChannelCredentials as PlainChannelCredentials
 from ._credentials import PlainServerCredentials as PlainServerCredentials
 from ._deliveries import DeliveryStatistics as DeliveryStatistics
 from ._deliveries import Failure as Failure
+from ._errors import CallEndedError as CallEndedError
 from ._event_stream import BadEvent as BadEvent
 from ._event_stream import Event as Event
 from ._event_stream import EventStatistics as EventStatistics

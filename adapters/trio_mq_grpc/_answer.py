@@ -28,7 +28,6 @@ from ._wire import (
     HEADER,
     MAGIC,
     MSG,
-    NOT_PROCESSED,
     SEQ_MASK,
     STATUS,
     pieces_of,
@@ -173,7 +172,10 @@ class Answer(Parking):
         """Send a message with whatever goes with it."""
         if len(data) > self._peer.most_sent:
             exc = TooLarge(len(data), int(self._peer.most_sent))
-            self._call.end(Status(grpc.StatusCode.RESOURCE_EXHAUSTED, f"Sent {exc}"))
+            # Whose limit it is: the caller looks for it among the options of its own end, or tells us.
+            ours = self._call.home.options.max_send_message_length
+            who = "Sent" if ours is not None and len(data) > ours else "Received"
+            self._call.end(Status(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{who} {exc}"))
             raise exc
         flags, ahead = MSG, []
         if self._initial or (self._encoding and not self.head_sent):
@@ -210,8 +212,6 @@ class Answer(Parking):
         """Send *status*, or what must be said instead, behind all messages; the one that was sent."""
         status = self._excess(status.trailers) or status
         flags, frames = STATUS | END, [encode_status(code_number(status.code), status.details, status.trailers)]
-        if status.not_processed:
-            flags |= NOT_PROCESSED
         if self._initial:
             flags |= HEAD
             frames.insert(0, self._encoded_head())

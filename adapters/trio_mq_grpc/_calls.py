@@ -22,6 +22,7 @@ from trio.lowlevel import enable_ki_protection
 
 from ._awaited import LOCALLY_CANCELLED
 from ._compression import TooLarge
+from ._errors import CallEndedError
 from ._metadata import as_metadata
 from ._requests import Requests
 from ._rpc import Rpc
@@ -36,10 +37,6 @@ _CHECKPOINT_EVERY = 64
 """Responses that one reader takes before others get a chance."""
 _CLOCKS_DIFFER = 0.05
 """Seconds by which a server may find a deadline earlier than we do."""
-
-
-class CallEndedError(grpc.aio.UsageError, trio.ClosedResourceError):
-    """Something was written to a call that has ended, or whose requests have."""
 
 
 class Call(Generic[Request, Response]):
@@ -351,7 +348,8 @@ class StreamRequestCall(Call[Request, Response]):
         if self._fed:
             raise grpc.aio.UsageError("the requests of this call come from an iterator")
         if self._rpc.status is not None:
-            raise CallEndedError(f"the call has ended: {self._rpc.status.code.name}, {self._rpc.status.details}")
+            # Perhaps at its very beginning, in which case nothing else has told the caller.
+            raise CallEndedError("the call has ended: OK") if self._rpc.ended_well else self._error()
         if self._requests().half_closed:
             raise CallEndedError("done_writing() was called")
 

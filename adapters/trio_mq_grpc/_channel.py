@@ -227,5 +227,9 @@ def secure_channel(
 
     Raises:
         ValueError: as `insecure_channel`; or the credentials ask for TLS, which ZeroMQ does not speak.
+        TypeError: they are no credentials of a channel.
     """
+    if credentials is None:
+        # What was forgotten, or not found, must not become a channel without any.
+        raise TypeError("secure_channel wants credentials; without any it is insecure_channel")
     return Channel(target, options, compression, interceptors, credentials)

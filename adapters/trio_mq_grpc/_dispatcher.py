@@ -150,11 +150,15 @@ class Dispatcher(RpcHome):
             self.waiting[rpc] = None
             self._connect()
         else:
-            rpc.finish(Status(grpc.StatusCode.UNAVAILABLE, self._why_not()))
+            rpc.finish(Status(grpc.StatusCode.UNAVAILABLE, f"failed to connect: {self._why_not()}"))
 
     def withdraw(self, rpc: Rpc) -> None:
         """It ended before it was sent."""
         self.waiting.pop(rpc, None)
+
+    def why_waiting(self) -> str:
+        """Why there is no connection."""
+        return "" if any(each.usable for each in self.subchannels) else self._why_not()
 
     def ended(self, rpc: Rpc) -> None:
         """It has its status."""
@@ -228,7 +232,7 @@ class Dispatcher(RpcHome):
         return all(each.state is State.TRANSIENT_FAILURE or each.going_away for each in self.subchannels)
 
     def _why_not(self) -> str:
-        return "failed to connect: " + "; ".join(each.why_not() for each in self.subchannels)
+        return "; ".join(each.why_not() for each in self.subchannels)
 
     def _send_waiting(self) -> None:
         if self._sending:
@@ -248,7 +252,7 @@ class Dispatcher(RpcHome):
             elif not self._failing():
                 break
             elif not rpc.wait_for_ready and self.waiting.pop(rpc, 0) is None:
-                rpc.finish(Status(grpc.StatusCode.UNAVAILABLE, self._why_not()))
+                rpc.finish(Status(grpc.StatusCode.UNAVAILABLE, f"failed to connect: {self._why_not()}"))
 
     def state_changed(self, subchannel: Subchannel) -> None:
         """A subchannel's state is another one."""

@@ -109,6 +109,7 @@ class Feed:
         self.intake = intake
         self.opened: trio.Event = trio.Event()
         self.dropped: trio.Event = trio.Event()
+        self.closed: trio.Event = trio.Event()
         self.error: Exception | None = None
 
     async def wait_opened(self) -> None:
@@ -178,7 +179,7 @@ class EventStream(Generic[M]):
         """Receive no more. Twice is as good as once."""
         self._feed.dropped.set()
         self._batch, self._pending = iter(()), None
-        await trio.lowlevel.checkpoint()
+        await self._feed.closed.wait()
 
     def __aiter__(self) -> Self:
         return self

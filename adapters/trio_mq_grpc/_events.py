@@ -180,6 +180,7 @@ class EventSubscriber:
         self._open += 1
         if self._reactor.start(self._hold, feed).cancel_called:
             self._open -= 1
+            feed.closed.set()
             raise grpc.aio.UsageError("enter the subscriber first: async with EventSubscriber(...) as subscriber")
         return EventStream(self._reports, feed, paths, key)
 
@@ -195,6 +196,7 @@ class EventSubscriber:
             self._open -= 1
             feed.opened.set()
             feed.dropped.set()
+            feed.closed.set()
 
 
 async def _leave(_: bool) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from dataclasses import replace
+from typing import Any, Final, TypeAlias
 
 import trio
 
@@ -19,6 +20,11 @@ from ._deliveries import Deliverer, DeliveryStatistics, check_concurrency
 from ._home import Home
 from ._served import ServedCall
 from ._workers import Worker
+
+_TAKE_IN_FOR: Final = 0.25
+"""Seconds for it, at most."""
+_QUIET_TURNS: Final = 3
+"""Turns of the event loop in which nothing came, after which nothing is there."""
 
 Socket: TypeAlias = "trio_mq.Pull | trio_mq.Sub | trio_mq.Dish"
 
@@ -101,11 +107,26 @@ class FeedServer(ABC):
 
 async def _let_go(socket: Socket) -> None:
     """Let nothing more come in; what has been received stays."""
+    await _take_in(socket)
     for endpoint in socket.endpoints:
         try:
             await socket.unbind(endpoint)
         except trio_mq.EndpointError:
             await socket.disconnect(endpoint)
+
+
+async def _take_in(socket: Socket) -> None:
+    """Receive what has reached this machine, whatever the mark: with the connections all of it would be gone.
+
+    What those who send have queued follows, as they find room; it is as welcome, for so long.
+    """
+    socket.options = replace(socket.options, receive_hwm=None)
+    count, quiet = -1, 0
+    with trio.move_on_after(_TAKE_IN_FOR):
+        while quiet < _QUIET_TURNS:
+            before, count = count, sum(peer.unread_messages for peer in socket.statistics().peers)
+            quiet = quiet + 1 if count == before else 0
+            await trio.lowlevel.checkpoint()
 
 
 def _unread(socket: Socket) -> int:

@@ -85,7 +85,12 @@ async def _drive(call: ServedCall, responses: Any, context: Any) -> None:
         writer = _Writer(call, context)
         await drive(responses, writer.watch_and_send if call.home.watchers else writer.take)
     elif inspect.isawaitable(responses):
-        await responses
+        returned = await responses
+        if returned is not None:
+            # Whoever forgot the `yield` would otherwise serve empty streams, all OK.
+            raise TypeError(
+                f"a method that streams yields its responses, or writes them and returns None: {returned!r}"
+            )
     call.finish_stream()
 
 

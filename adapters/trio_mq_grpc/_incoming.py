@@ -116,11 +116,6 @@ class Incoming(Parking):
         self.ended = True
         self.wake()
 
-    def restart(self, window: int | None) -> None:
-        """Begin again, with nothing received; whoever waits goes on waiting."""
-        self.window = ReceiveWindow(window)
-        self.assembly = None
-
     def close(self) -> None:
         """Nobody shall take anything any more."""
         self.first = self._others = None

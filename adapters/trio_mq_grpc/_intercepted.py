@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import grpc
 import grpc.aio
 import trio
 from grpc.aio import EOF, ClientCallDetails
 
-from ._calls import CallEndedError
 from ._deadline import seconds
-from ._errors import log
+from ._errors import CallEndedError, log
 from ._interception import Interception, Requests, Responses, Tasks
 from ._metadata import as_metadata, checked_metadata
 
@@ -267,7 +266,7 @@ class _StreamRequest(InterceptedCall):
         """
         requests = self._writable()
         if self.done() or self._half_closed:
-            raise CallEndedError("the call has ended" if self.done() else "done_writing() was called")
+            await self._raise_ended()
         if self._writing is None:
             self._writing = set()
             self.add_done_callback(self._stop_writing)  # one for the call: each is kept until that has ended
@@ -282,9 +281,15 @@ class _StreamRequest(InterceptedCall):
             finally:
                 self._writing.discard(waiting)
             return
+        await self._raise_ended()
+
+    async def _raise_ended(self) -> NoReturn:
+        """Raise what says why nothing can be written."""
         if self._interception.error is not None:
             raise self._interception.error
-        raise CallEndedError("the server has ended the call; nothing more is read there")
+        if self._call is not None and self._call.done():
+            await self._call.wait_for_connection()  # raises its error if it has failed
+        raise CallEndedError("done_writing() was called" if self._half_closed else "the call has ended")
 
     def _stop_writing(self, _: object) -> None:
         for waiting in self._writing or ():

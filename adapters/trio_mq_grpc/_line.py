@@ -133,6 +133,10 @@ class Line(RpcHome):
         """It has ended."""
         self.waiting.pop(rpc, None)
 
+    def why_waiting(self) -> str:
+        """Nobody is there, or they are too slow."""
+        return "everybody there has as much as they take" if self.state() is State.READY else "nobody is connected"
+
     def ended(self, rpc: Rpc) -> None:
         """It has its status."""
         self.active.discard(rpc)

@@ -55,7 +55,12 @@ class OnewayPort(FeedServer):
         self.endpoint = "" if self._listener is None else self._listener.endpoint
 
     def __repr__(self) -> str:
-        return f"<OnewayPort {self.endpoint or ', '.join(self._targets)}: {self.statistics()}>"
+        return f"<OnewayPort {self.address}: {self.statistics()}>"
+
+    @property
+    def address(self) -> str:
+        """Where it is, for people."""
+        return self.endpoint or ", ".join(self._targets)
 
     @property
     def number(self) -> int:

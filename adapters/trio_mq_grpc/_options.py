@@ -160,7 +160,8 @@ def _size(name: str, value: Any) -> int:
     return int(value)
 
 
-def _positive(name: str, value: Any) -> int:
+def positive(name: str, value: Any) -> int:
+    """*value*, if it is a whole number above 0; `TypeError` or `ValueError` otherwise."""
     if _whole(name, value) < 1:
         raise ValueError(f"option {name!r} is at least 1, not {value!r}")
     return int(value)
@@ -219,12 +220,12 @@ def _service_config(_: str, value: Any) -> ServiceConfig:
 _SHARED: _Table = {
     "grpc.max_receive_message_length": ("max_receive_message_length", _limit),
     "grpc.max_send_message_length": ("max_send_message_length", _limit),
-    "grpc.max_metadata_size": ("max_metadata_size", _positive),
-    "grpc.absolute_max_metadata_size": ("max_metadata_size", _positive),
+    "grpc.max_metadata_size": ("max_metadata_size", positive),
+    "grpc.absolute_max_metadata_size": ("max_metadata_size", positive),
     "grpc.keepalive_time_ms": ("heartbeat_interval", _milliseconds_or_never),
     "grpc.keepalive_timeout_ms": ("heartbeat_timeout", _milliseconds),
     "trio_mq_grpc.window": ("window", _window),
-    "trio_mq_grpc.fragment_size": ("fragment_size", _positive),
+    "trio_mq_grpc.fragment_size": ("fragment_size", positive),
 }
 _CHANNEL: _Table = _SHARED | {
     "grpc.min_reconnect_backoff_ms": ("reconnect_interval", _milliseconds),
@@ -244,9 +245,9 @@ _CHANNEL: _Table = _SHARED | {
 _SERVER: _Table = _SHARED | {
     "grpc.max_concurrent_streams": ("max_concurrent_streams", _limit),
     "trio_mq_grpc.hide_error_details": ("hide_error_details", _switch),
-    "trio_mq_grpc.output_limit": ("output_limit", _positive),
+    "trio_mq_grpc.output_limit": ("output_limit", positive),
     "trio_mq_grpc.max_timeout_ms": ("max_timeout", _milliseconds),
-    "trio_mq_grpc.max_resets_per_second": ("max_resets_per_second", _positive),
+    "trio_mq_grpc.max_resets_per_second": ("max_resets_per_second", positive),
 }
 
 _OURS = "trio_mq_grpc."

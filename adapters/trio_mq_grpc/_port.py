@@ -48,7 +48,8 @@ class Port:
         self._home = home
         self._options = socket_options(home.options, **security)
         self._listener = trio_mq.listen(endpoint, self._options)
-        self._router: trio_mq.Router | None = None
+        # Made here and entered in `serve`, so that an endpoint at which no ROUTER can be is an error of the caller's.
+        self._router = trio_mq.Router(bind=self._listener, options=self._options)
         self._nursery: trio.Nursery | None = None
         self.endpoint = self._listener.endpoint
         self.peers: dict[bytes, Peer] = {}
@@ -56,6 +57,11 @@ class Port:
 
     def __repr__(self) -> str:
         return f"<Port {self.endpoint}: {len(self.peers)} peers>"
+
+    @property
+    def address(self) -> str:
+        """Where it is, for people."""
+        return self.endpoint
 
     @property
     def number(self) -> int:
@@ -69,10 +75,7 @@ class Port:
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve it until cancelled."""
-        async with (
-            trio_mq.Router(bind=self._listener, options=self._options) as self._router,
-            trio.open_nursery() as self._nursery,
-        ):
+        async with self._router, trio.open_nursery() as self._nursery:
             task_status.started()
             try:
                 while True:
@@ -98,8 +101,7 @@ class Port:
         for peer in list(self.peers.values()):
             while peer.outbox.blocked and self.peers.get(peer.prefix[0]) is peer:
                 await peer.wait_drained()
-        if self._router is not None:
-            await self._router.flush()
+        await self._router.flush()
 
     def go_away(self) -> None:
         """Tell every peer that no new calls are taken."""
@@ -169,7 +171,6 @@ class Port:
     def _hold(self, peer: Peer, frames: Frames) -> None:
         """Too much waits to be sent to *peer*: what was read of it already waits, too, and nothing more is read."""
         if not peer.held:
-            assert self._router is not None
             self._router.pause_peer(peer.identity.routing_id)
         peer.held.append(frames)
 
@@ -181,7 +182,6 @@ class Port:
         self._nursery.start_soon(self._end_connection, peer)
 
     async def _end_connection(self, peer: Peer) -> None:
-        assert self._router is not None
         try:
             await self._router.disconnect_peer(peer.identity)
         except (trio_mq.StateError, trio.ClosedResourceError):
@@ -189,7 +189,9 @@ class Port:
 
     def _on_event(self, event: object) -> None:
         if isinstance(event, trio_mq.PeerJoined):
-            assert self._router is not None
+            if event.peer.routing_id in self.peers:
+                # One that chose its id is back, and what its last connection left has not been read to the end.
+                self._forget(self.peers[event.peer.routing_id])
             peer = Peer(self._home, event.peer, self._router.send_multipart_nowait, self._blocked)
             self.peers[event.peer.routing_id] = peer
             if self._home.stopping:
@@ -212,7 +214,6 @@ class Port:
     async def _drain(self, peer: Peer) -> None:
         """Send what waits for *peer* as there is room, then look at what came meanwhile."""
         router = self._router
-        assert router is not None
         await peer.drain(lambda: router.wait_room(peer.identity.routing_id, _REFILL_BELOW))
         while peer.held and not peer.outbox.blocked:
             peer.releasing = True

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final, Protocol
 
 import grpc
@@ -87,6 +88,9 @@ class Home(Protocol):
     def withdraw(self, rpc: Rpc) -> None:
         """It ended before it was sent."""
 
+    def why_waiting(self) -> str:
+        """What RPCs wait for that are not sent, for people; "" where that is nothing special."""
+
     def retry(self, rpc: Rpc, status: Status) -> bool:
         """Start it again if its policy allows that after *status*; False if this is its end."""
 
@@ -158,7 +162,11 @@ class Rpc(Awaited):
                 self.finish(DEADLINE_EXCEEDED)
                 return False
             self._deadline_key = self.home.wheel.add(self.deadline, self)
-        inherited = min(trio.current_effective_deadline(), handler_deadline.get())
+        scope, inherited = trio.current_effective_deadline(), handler_deadline.get()
+        # A unary call is awaited where it is made. A stream may well outlive the scope that it was begun in, with a
+        # limit for its beginning only; what ends it within that scope is its cancellation.
+        if self.method.unary or scope == -math.inf:
+            inherited = min(scope, inherited)
         if inherited < self.deadline:
             self.inherited = inherited
             if inherited == -math.inf:
@@ -349,7 +357,7 @@ class Rpc(Awaited):
             self.home.start(self)
 
     def detach(self) -> None:
-        """Forget the attempt that is over, before another."""
+        """Forget the attempt that is over, in which nothing was received, before another."""
         if self.subchannel is not None:
             self.subchannel.calls.pop(self.call_id, None)
             self.subchannel.outbox.forget(self.call_id, control=self.call_id)
@@ -357,15 +365,16 @@ class Rpc(Awaited):
         self.call_id = self._in_seq = 0
         if self.requests is not None:
             self.requests.close()
-        if self.incoming is not None:
-            self.incoming.restart(self.home.window)
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
     def expire(self) -> None:
         """Its deadline has passed."""
         self._deadline_key = 0
-        self.abandon(DEADLINE_EXCEEDED)
+        status, why = DEADLINE_EXCEEDED, "" if self.subchannel is not None else self.home.why_waiting()
+        if why:
+            status = replace(status, details=f"{status.details}; not sent: {why}")
+        self.abandon(status)
 
     def abandon(self, status: Status) -> None:
         """End it here with *status*, and tell the peer if it has heard of it."""

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import grpc
 import grpc.aio
@@ -25,9 +25,11 @@ import trio
 
 import trio_mq
 
+from ._any_port import AnyPort
 from ._compression import name_of
 from ._credentials import security_of
 from ._deliveries import OnFailure
+from ._errors import log
 from ._feed_server import FeedServer
 from ._gaps import OnGap
 from ._grace import Grace, Started
@@ -35,9 +37,8 @@ from ._handlers import compile_method
 from ._home import Home
 from ._interceptors import MessageInterceptor
 from ._oneway_port import OnewayPort
-from ._options import OptionPairs, parse_server_options
+from ._options import OptionPairs, parse_server_options, positive
 from ._port import Port
-from ._served import ServedCall
 from ._service import Services, behaviour_of
 from ._status import Status
 from ._subscription import Subscription
@@ -47,28 +48,6 @@ _CANCELLING_ALL = Status(grpc.StatusCode.UNAVAILABLE, "Cancelling all calls")
 _FLUSH_WITHIN = 1.0
 """Seconds for the last statuses to leave and cancelled handlers to clean up, when `stop` was given less."""
 _MOST_THREADS = 40
-
-
-class AnyPort(Protocol):
-    """What a server's ports have in common, whatever comes in there."""
-
-    async def serve(self, *, task_status: trio.TaskStatus[None]) -> None:
-        """Serve it until cancelled."""
-
-    def close(self) -> None:
-        """Stop listening."""
-
-    def go_away(self) -> None:
-        """Take nothing new; tell those who can be told."""
-
-    async def wait_idle(self) -> None:
-        """Wait until all is done that was begun and is not in the pool."""
-
-    def end_calls(self, end: Callable[[ServedCall], None]) -> None:
-        """Apply *end* to every call."""
-
-    async def flush(self) -> None:
-        """Wait until the kernel has all that was sent."""
 
 
 class Server(grpc.aio.Server):
@@ -82,7 +61,7 @@ class Server(grpc.aio.Server):
     or it runs in a nursery: ``await nursery.start(server.serve)``.
 
     Attributes:
-        on_stop: functions that are called when it begins to stop, before callers are told.
+        on_stop: functions that are called when it begins to stop, before callers are told; each once, however it ends.
     """
 
     def __init__(self, home: Home) -> None:
@@ -94,6 +73,7 @@ class Server(grpc.aio.Server):
         self._failure: RuntimeError | None = None
         self._grace = Grace()
         self._stopping = False
+        self._told = False
         self._terminated = trio.Event()
 
     def __repr__(self) -> str:
@@ -265,7 +245,7 @@ class Server(grpc.aio.Server):
             await port.serve(task_status=task_status)
         except (OSError, trio_mq.EndpointError) as exc:
             # Names of inproc are bound and interfaces of multicast looked up only here. Who enters is told.
-            self._failure = RuntimeError(f"failed to serve {port}: {exc}")
+            self._failure = RuntimeError(f"failed to serve {port.address}: {exc}")
             self._failure.__cause__ = exc
             task_status.started()
 
@@ -284,6 +264,7 @@ class Server(grpc.aio.Server):
 
     def _close_now(self) -> None:
         self._stopping = self._home.stopping = True
+        self._tell_hooks()
         for port in self._ports:
             port.close()
         self._reactor.stop()
@@ -333,8 +314,7 @@ class Server(grpc.aio.Server):
     async def _stop(self) -> None:
         """Stop, as gracefully as the time allows."""
         self._home.stopping = True
-        for function in self.on_stop:
-            function()
+        self._tell_hooks()
         for port in self._ports:
             port.close()
             port.go_away()
@@ -346,6 +326,16 @@ class Server(grpc.aio.Server):
                 await port.flush()
             await self._home.pool.wait_idle()
         self._close_now()
+
+    def _tell_hooks(self) -> None:
+        if self._told or self._block is None:
+            return
+        self._told = True
+        for function in self.on_stop:
+            try:
+                function()
+            except Exception:  # noqa: BLE001  # the calls that run are no less entitled to their end
+                log.exception("a function of on_stop failed")
 
     async def _wait_idle(self) -> None:
         for port in self._ports:
@@ -380,13 +370,15 @@ def server(
             * ``grpc.max_concurrent_streams``: calls of one peer at once (no limit),
               ``trio_mq_grpc.max_resets_per_second`` (1,000): a peer that cancels more is disconnected,
               ``trio_mq_grpc.hide_error_details`` (False): callers are told that a handler failed, not how.
-        maximum_concurrent_rpcs: calls beyond are refused with RESOURCE_EXHAUSTED. None: any number.
+        maximum_concurrent_rpcs: calls beyond are refused with RESOURCE_EXHAUSTED. None: any number; at least 1.
         compression: how replies are compressed unless a handler says otherwise.
 
     Raises:
-        ValueError: an interceptor is none, an option is out of its range.
-        TypeError: an option does not fit.
+        ValueError: an interceptor is none; an option, a number of calls or of threads is out of its range.
+        TypeError: one of them does not fit.
     """
+    if maximum_concurrent_rpcs is not None:
+        positive("maximum_concurrent_rpcs", maximum_concurrent_rpcs)
     given = tuple(interceptors or ())
     for interceptor in given:
         if not isinstance(interceptor, (grpc.aio.ServerInterceptor, MessageInterceptor)):
@@ -409,5 +401,6 @@ def server(
 def _threads_in(pool: Any) -> int:
     if pool is None:
         return _MOST_THREADS
-    size = pool if isinstance(pool, int) else getattr(pool, "_max_workers", _MOST_THREADS)
-    return max(1, int(size))
+    if hasattr(pool, "submit"):
+        return int(getattr(pool, "_max_workers", _MOST_THREADS))
+    return positive("migration_thread_pool", pool)

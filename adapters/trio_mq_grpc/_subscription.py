@@ -36,11 +36,17 @@ class Subscription(FeedServer):
         super().__init__(home, Deliverer(home, on_failure, DeliveryStatistics()), concurrency)
         options = options or replace(feed_options(), max_message_size=largest_frame(home))
         self._intake: Intake = open_intake(target, bind=bind, options=options)
+        self._address = target if isinstance(target, str) else ", ".join(target)
         self._on_gap = on_gap
         self._missed = Missed()
 
     def __repr__(self) -> str:
-        return f"<Subscription {', '.join(self.endpoints)}: {self.statistics()}>"
+        return f"<Subscription {self.address}: {self.statistics()}>"
+
+    @property
+    def address(self) -> str:
+        """Where it is, for people."""
+        return self._address
 
     @property
     def endpoints(self) -> tuple[str, ...]:

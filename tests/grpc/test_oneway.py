@@ -573,6 +573,51 @@ async def test_stopping_with_grace_does_what_was_received_and_nothing_that_comes
     assert figures(server) == trio_mq_grpc.DeliveryStatistics(received=5, done=5)
 
 
+async def test_stopping_with_grace_does_what_had_reached_this_machine_also_of_a_channel_that_has_left() -> None:
+    heard, go = [], trio.Event()
+
+    async def do(request: bytes, context: Any) -> bytes:
+        heard.append(request)
+        await go.wait()
+        return b""
+
+    server = serve(Do=do)
+    endpoint = f"tcp://127.0.0.1:{server.add_oneway_port('tcp://127.0.0.1:*', concurrency=1)}"
+    with trio.fail_after(SOON):
+        async with server, trio.open_nursery() as nursery:
+            async with trio_mq_grpc.oneway_channel(endpoint) as channel:
+                for request in numbered(100):
+                    await channel.unary_unary(path("Do"))(request)
+            await wait_until(lambda: heard)
+            nursery.start_soon(server.stop, 5)
+            await wait_all_tasks_blocked()
+            go.set()
+            await server.wait_for_termination()
+    assert heard == list(numbered(100))
+    assert figures(server) == trio_mq_grpc.DeliveryStatistics(received=100, done=100)
+
+
+async def test_stopping_counts_all_that_had_reached_this_machine_and_was_not_begun() -> None:
+    begun = trio.Event()
+
+    async def do(request: bytes, context: Any) -> bytes:
+        begun.set()
+        await trio.sleep_forever()
+        raise AssertionError
+
+    server = serve(Do=do)
+    port = server.add_oneway_port("tcp://127.0.0.1:*", concurrency=1, on_failure=lambda failure: None)
+    endpoint = f"tcp://127.0.0.1:{port}"
+    with trio.fail_after(SOON):
+        async with server:
+            async with trio_mq_grpc.oneway_channel(endpoint) as channel:
+                for request in numbered(100):
+                    await channel.unary_unary(path("Do"))(request)
+            await begun.wait()
+            await server.stop(None)
+    assert figures(server) == trio_mq_grpc.DeliveryStatistics(received=1, failed=1, unread=99)
+
+
 async def test_stopping_at_once_counts_what_was_not_begun() -> None:
     begun = trio.Event()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import socket
 import struct
 import tracemalloc
@@ -171,7 +172,7 @@ async def test_binding_a_taken_address_is_the_os_error(endpoint: str) -> None:
 )
 async def test_binding_what_this_machine_does_not_have_is_the_os_error(endpoint: str) -> None:
     async with Pull() as pull:
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match=re.escape(endpoint)):
             await pull.bind(endpoint)
         assert pull.endpoints == ()
 
@@ -180,7 +181,7 @@ async def test_binding_what_this_machine_does_not_have_is_the_os_error(endpoint:
 def test_listening_on_a_taken_address_is_the_os_error(endpoint: str) -> None:
     listener = trio_mq.listen(endpoint)
     try:
-        with pytest.raises(OSError, match="in use"):
+        with pytest.raises(OSError, match=f"{re.escape(listener.endpoint)}: .* in use"):
             trio_mq.listen(listener.endpoint)
     finally:
         listener.close()

@@ -71,6 +71,16 @@ async def test_a_batch_is_taken_from_every_pusher_and_keeps_the_order_of_each(en
             ]
 
 
+@over("inproc")
+async def test_a_batch_has_no_more_than_was_asked_for_whatever_is_in_hand(endpoint: str) -> None:
+    async with Pull(bind=endpoint) as pull, Push(connect=endpoint) as push:
+        pull._receive_credit.left = 100  # so it may take all seven at once
+        await push.send_many([b"%d" % number for number in range(7)])
+        assert await pull.receive() == b"0"  # and the six others are in hand
+        assert await pull.receive_many(limit=5) == [b"1", b"2", b"3", b"4", b"5"]
+        assert await pull.receive_many(limit=5) == [b"6"]
+
+
 @over(*EVERYWHERE)
 async def test_a_bound_push_without_pullers_waits_and_the_first_puller_gets_the_message(endpoint: str) -> None:
     async with Push(bind=endpoint) as push:

@@ -409,6 +409,16 @@ async def test_who_sends_on_hearing_that_all_is_written_is_not_forgotten() -> No
         assert bench.state is IDLE
 
 
+async def test_a_control_frame_sent_on_hearing_that_all_is_written_is_not_forgotten() -> None:
+    async with a_bench() as bench:
+        topics = [b"topic"]
+        bench.host.on_idle = lambda: bench.engine.subscribe(topics.pop(), True) if topics else None
+        bench.put(b"1")
+        await bench.write()
+        assert bench.link.sent == wire(b"1") + zmtp.encode_subscription(True, b"topic", False)
+        assert bench.state is IDLE
+
+
 async def test_what_a_link_holds_back_is_flushed_after_an_inline_write_too() -> None:
     async with a_bench() as bench:
         bench.link.holding_back = True
@@ -626,6 +636,18 @@ def test_what_the_kernel_did_not_wholly_take_comes_back_in_order(
             assert bench.pipe.outbound.held == 0
 
     trio.run(lose)
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+async def test_a_message_that_the_kernel_took_to_its_last_byte_does_not_come_back(encoded: bool) -> None:
+    async with a_bench(encoded=encoded) as bench:
+        items: list[Payload] = [wire(each) for each in (b"1", b"2", b"3")] if encoded else [b"1", b"2", b"3"]
+        bench.pipe.outbound.put_all(list(items))
+        bench.link.takes = len(wire(b"1", b"2"))
+        await bench.write()
+        bench.engine.end(None)
+        bench.engine.give_back()
+        assert bench.pipe.outbound.waiting() == items[2:]
 
 
 async def test_a_control_frame_that_was_under_way_gives_nothing_back() -> None:

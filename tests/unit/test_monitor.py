@@ -338,3 +338,12 @@ def test_the_log_says_it_as_loud_as_it_matters(
     assert record.levelno == level
     assert words in record.getMessage()
     assert record.getMessage().startswith("PULL: ")
+
+
+def test_an_authenticator_that_fails_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    error = HandshakeError("the authenticator failed")
+    error.__cause__ = KeyError("database")
+    Reporter("Rep socket", lambda task: None).report(HandshakeFailed(endpoint="tcp://here:1", error=error, address=""))
+    (record,) = caplog.records
+    assert record.exc_info is not None
+    assert record.exc_info[1] is error.__cause__

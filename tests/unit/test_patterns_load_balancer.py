@@ -101,6 +101,18 @@ def test_a_peer_that_left_gets_nothing() -> None:
     assert queued(a, b) == [[], [b"1", b"2"]]
 
 
+def test_turns_may_be_revoked_when_nobody_is_left() -> None:
+    a, b = new_pipe("a"), new_pipe("b")
+    balancer = balancer_of(a, b)
+    a.outbound.asleep = b.outbound.asleep = False
+    left = use(balancer.turns(4), b"1")
+    assert left
+    balancer.remove(a)
+    balancer.remove(b)
+    balancer.revoke(left)
+    assert not balancer.send(b"2")
+
+
 def test_a_peer_has_one_place_in_the_rotation() -> None:
     a, b = new_pipe("a"), new_pipe("b")
     balancer = balancer_of(a, b)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import weakref
 from collections.abc import Iterable
 from typing import Any
 
@@ -242,3 +244,18 @@ def test_topics_are_listed_in_the_order_in_which_they_came() -> None:
 def test_without_a_topic_nothing_is_wanted() -> None:
     assert TopicFilter().filter([b"1", [b"", b"2"]]) == []
     assert TopicFilter(invert=True).filter([b"1"]) == [b"1"]
+
+
+def test_a_subscriber_that_is_forgotten_is_not_kept() -> None:
+    class Subscriber:
+        """Whoever subscribes."""
+
+    table: SubscriptionTable[Subscriber] = SubscriptionTable()
+    subscriber = Subscriber()
+    kept = weakref.ref(subscriber)
+    table.add(b"topic", subscriber)
+    table.discard(b"topic", subscriber)
+    table.forget(subscriber)
+    del subscriber
+    gc.collect()
+    assert kept() is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -306,3 +307,12 @@ async def test_leaving_lingers_while_the_tasks_go_on(autojump_clock: MockClock) 
     async with reactor.run(linger):
         reactor.start(write)
     assert written == [0, 1, 2]
+
+
+def test_under_another_event_loop_it_says_what_to_run_instead() -> None:
+    async def main() -> None:
+        async with Reactor("Pull socket").run(Leave()):
+            raise AssertionError("it was not entered")
+
+    with pytest.raises(RuntimeError, match=r"Pull socket needs trio: run the program with trio.run\(main\)"):
+        asyncio.run(main())

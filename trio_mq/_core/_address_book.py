@@ -51,6 +51,10 @@ class PreparedListener:
     def __repr__(self) -> str:
         return f"<Listener {self.endpoint}>"
 
+    def check_for(self, socket_type: str) -> None:
+        """Raise `EndpointError` if sockets of this type cannot be bound there."""
+        _check_admitted(self.target.given, self.target.transport, socket_type, binding=True)
+
     def take(self) -> Listener | None:
         """Hand over what listens, to one socket.
 
@@ -82,12 +86,17 @@ def resolve(endpoint: str, options: Options, *, binding: bool, socket_type: str 
     """
     parsed = parse_endpoint(endpoint)
     transport = transport_for(parsed)
-    refusal = "" if socket_type is None else transport.admits(socket_type, binding=binding)
-    if refusal:
-        raise EndpointError(endpoint, refusal)
+    if socket_type is not None:
+        _check_admitted(endpoint, transport, socket_type, binding=binding)
     address = transport.parse(parsed, binding=binding)
     transport.check(address, options)
     return Target(endpoint, transport, address, options)
+
+
+def _check_admitted(endpoint: str, transport: Transport, socket_type: str, *, binding: bool) -> None:
+    refusal = transport.admits(socket_type, binding=binding)
+    if refusal:
+        raise EndpointError(endpoint, refusal)
 
 
 def listen(endpoint: str, options: Options | None = None) -> PreparedListener:
@@ -110,8 +119,18 @@ def listen(endpoint: str, options: Options | None = None) -> PreparedListener:
     options = Options() if options is None else checked_options(options)
     target = resolve(endpoint, options, binding=True)
     if isinstance(target.transport, StreamTransport):
-        return PreparedListener(target, target.transport.listen_now(target.address, target.options))
+        try:
+            return PreparedListener(target, target.transport.listen_now(target.address, target.options))
+        except OSError as exc:
+            raise _naming(endpoint, exc) from exc
     return PreparedListener(target, None)
+
+
+def _naming(endpoint: str, error: OSError) -> OSError:
+    """*error*, which the system raised, with *endpoint* in its text: a program may bind many."""
+    if endpoint in str(error) or error.errno is None:
+        return error
+    return OSError(error.errno, f"{endpoint}: {error.strerror}")
 
 
 class AddressBook:
@@ -157,7 +176,7 @@ class AddressBook:
             return self._host(target, transport)
         except OSError as exc:
             self._home.reporter.report(BindFailed(endpoint=target.given, error=exc))
-            raise
+            raise _naming(target.given, exc) from exc
 
     def _host(self, target: Target, transport: MessageTransport) -> str:
         return self._add(target.given, PartyHost(self._home, transport, target.address, target.options))

@@ -121,6 +121,7 @@ class HomeSocket(trio.abc.AsyncResource):
 
     def _intend_bind(self, endpoint: Bindable, options: Options) -> tuple[PreparedListener | Target, Options]:
         if isinstance(endpoint, PreparedListener):
+            endpoint.check_for(self.socket_type)
             return endpoint, options
         return self._resolve(endpoint, options, binding=True), options
 

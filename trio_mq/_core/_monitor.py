@@ -131,8 +131,10 @@ class Reporter:
     def _write_line(self, event: Event) -> None:
         match event:
             case HandshakeFailed(error=error, address=address):
+                cause = error.__cause__  # an authenticator's own failure, of which its author wants to see all
                 _log.log(
-                    _level(error), "%s: handshake with %s failed: %s", self._name, address or event.endpoint, error
+                    *(_level(error), "%s: handshake with %s failed: %s", self._name, address or event.endpoint, error),
+                    exc_info=cause,
                 )
             case Disconnected(error=error, peer=peer) if error is not None:
                 where = peer.address or event.endpoint

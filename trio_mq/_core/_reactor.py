@@ -96,7 +96,13 @@ class Reactor:
 
     @asynccontextmanager
     async def run(self, leave: Callable[[bool], Awaitable[None]]) -> AsyncIterator[None]:
-        """Run tasks inside the block. On the way out await ``leave(normally)``, then cancel what still runs."""
+        """Run tasks inside the block. On the way out await ``leave(normally)``, then cancel what still runs.
+
+        Raises:
+            RuntimeError: the event loop is not trio's.
+        """
+        if not trio.lowlevel.in_trio_run():
+            raise RuntimeError(f"{self._name} needs trio: run the program with trio.run(main), not with asyncio.run")
         failure: BaseException | None = None
         try:
             async with trio.open_nursery() as nursery:

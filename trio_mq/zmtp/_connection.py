@@ -47,7 +47,12 @@ LONGEST_COMMAND: Final = 16 * 1024
 LONGEST_WAIT: Final = 64 * 1024
 """Bytes a peer may send while it is being authenticated. It owes us nothing before our answer."""
 
-ZAP_STATUSES: Final = frozenset({"300", "400", "500"})
+ZAP_STATUSES: Final = {
+    "300": "try again later",
+    "400": "these credentials are not accepted",
+    "500": "its authenticator failed",
+}
+"""Why peers are refused (27/ZAP), and what that means."""
 
 
 class _State(Enum):
@@ -371,7 +376,8 @@ class Connection:
         assert isinstance(command, Error)
         reason = command.reason.decode("ascii", "backslashreplace")
         if reason in ZAP_STATUSES:
-            return AuthenticationError(f"{self._who} refused this socket with status {reason}", reason)
+            meaning = f"status {reason}: {ZAP_STATUSES[reason]}"
+            return AuthenticationError(f"{self._who} refused this socket with {meaning}", reason)
         return HandshakeError(f"{self._who} ended the handshake: {reason or 'it gave no reason'}")
 
     def _explain_eof(self) -> str:

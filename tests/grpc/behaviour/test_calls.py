@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import socket
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -15,7 +16,7 @@ import trio.testing
 
 import trio_mq_grpc
 
-from .._kit import Ends, ends, fails_with, ids_of, orders, receipt, wait_until
+from .._kit import Ends, ends, fails_with, ids_of, newest_stubs, orders, receipt, wait_until
 
 CODE = grpc.StatusCode
 
@@ -545,3 +546,21 @@ async def test_a_call_that_nobody_holds_is_cancelled_with_a_warning() -> None:
             gc.collect()
             await ended.wait()
         assert ResourceWarning in {warning.category for warning in caught}
+
+
+@pytest.mark.parametrize("intercepted", [False, True])
+async def test_writing_to_a_call_that_has_failed_raises_its_error(intercepted: bool) -> None:
+    class Nothing(grpc.aio.StreamStreamClientInterceptor):
+        async def intercept_stream_stream(self, continuation: Any, details: Any, requests: Any) -> Any:
+            return await continuation(details, requests)
+
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        target = f"127.0.0.1:{nobody.getsockname()[1]}"
+        interceptors = [Nothing()] if intercepted else None
+        async with trio_mq_grpc.insecure_channel(target, interceptors=interceptors) as channel:
+            await channel.wait_for_state_change(channel.get_state(try_to_connect=True))
+            call = newest_stubs().orders_grpc.OrdersStub(channel).Haggle()
+            for _ in range(2):
+                with fails_with(CODE.UNAVAILABLE):
+                    await call.write(newest_stubs().orders.Order())

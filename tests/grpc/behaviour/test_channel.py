@@ -423,6 +423,18 @@ async def test_round_robin_gives_each_server_its_share() -> None:
             assert all(after - earlier == 10 for after, earlier in zip(calls, before, strict=True))
 
 
+async def test_round_robin_gives_nobody_the_share_of_one_that_is_not_there() -> None:
+    options = [("grpc.lb_policy_name", "round_robin")]
+    async with servers(2) as ((one, other), calls):
+        async with trio_mq_grpc.insecure_channel([one, NOBODY, other], options=options) as channel:
+            while not all(calls):
+                await raw_place(channel, wait_for_ready=True, timeout=10)
+            before = list(calls)
+            for _ in range(30):
+                await raw_place(channel)
+            assert [after - earlier for after, earlier in zip(calls, before, strict=True)] == [15, 15]
+
+
 async def test_pick_first_stays_with_one_server() -> None:
     async with servers(3) as (targets, calls):
         async with trio_mq_grpc.insecure_channel(targets) as channel:
@@ -523,6 +535,26 @@ async def test_a_retry_policy_leaves_other_codes_alone() -> None:
         with fails_with(CODE.NOT_FOUND):
             await both.stub.Place(both.order())
         assert len(flaky.attempts) == 1
+
+
+async def test_failures_give_no_right_to_more_retries() -> None:
+    flaky = Flaky(100)
+    throttling = {"maxTokens": 4, "tokenRatio": 1}
+    config = json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": RETRIES}], "retryThrottling": throttling})
+
+    async def fail(request: Any, context: Any) -> Any:
+        await context.abort(CODE.NOT_FOUND, "not worth a retry")
+
+    async with ends(channel={"options": [("grpc.service_config", config)]}, Place=flaky.place, Upload=fail) as both:
+        with fails_with(CODE.UNAVAILABLE):
+            await both.stub.Place(both.order())
+        attempts = len(flaky.attempts)
+        for _ in range(4):
+            with fails_with(CODE.NOT_FOUND):
+                await both.stub.Upload(iter([both.order()]))
+        with fails_with(CODE.UNAVAILABLE):
+            await both.stub.Place(both.order())
+        assert (attempts, len(flaky.attempts)) == (2, 3)
 
 
 async def test_without_a_policy_nothing_is_called_twice() -> None:

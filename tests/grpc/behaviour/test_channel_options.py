@@ -233,3 +233,16 @@ async def test_every_stream_stays_with_the_server_that_it_began_on() -> None:
                     nursery.start_soon(talk, a, stub, f"call {number}")
         assert len(done) == 9
         assert {names[0] for names in began.values()} == {"a", "b", "c"}
+
+
+async def test_a_reply_that_is_too_large_is_reported_as_received_or_sent_by_whose_limit_it_is() -> None:
+    async def place(request: Any, context: Any) -> Any:
+        return receipt(id="x" * 200)
+
+    for side, option, text in (
+        ("channel", "grpc.max_receive_message_length", "Received message larger than max"),
+        ("server", "grpc.max_send_message_length", "Sent message larger than max"),
+    ):
+        async with ends(Place=place, **{side: {"options": [(option, 100)]}}) as both:  # type: ignore[arg-type]  # a dict each
+            with fails_with(CODE.RESOURCE_EXHAUSTED, details=text):
+                await both.stub.Place(both.order())

@@ -211,3 +211,8 @@ async def test_tokens_are_not_sent_in_the_clear() -> None:
     async with secured("tcp", options=options) as (stub, seen):
         await stub.Place(order(), credentials=credentials)
         assert seen[0]["authorization"] == ["Bearer t1"]
+
+
+def test_a_secure_channel_is_not_made_without_credentials() -> None:
+    with pytest.raises(TypeError, match="insecure_channel"):
+        trio_mq_grpc.secure_channel("tcp://127.0.0.1:1", None)  # type: ignore[arg-type]  # that is the mistake

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from .._kit import deterministic, fails_with, ids_of, receipt
+import trio_mq_grpc
+
+from .._kit import deterministic, fails_with, ids_of, newest_stubs, receipt
 
 CODE = grpc.StatusCode
 
@@ -35,9 +38,17 @@ class Slow:
         return receipt(id=request.id)
 
     async def watch(self, request: Any, context: Any) -> AsyncIterator[Any]:
-        for number in range(1000):
-            await trio.sleep(self.seconds)
-            yield receipt(id=str(number))
+        self.remaining.append(context.time_remaining())
+        try:
+            for number in range(1000):
+                await trio.sleep(self.seconds)
+                yield receipt(id=str(number))
+        finally:
+            self.ended_at.append(trio.current_time())
+
+    async def haggle(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+        async for request in requests:
+            yield receipt(id=request.id)
 
 
 async def test_a_deadline_that_passes_ends_the_call_at_that_time(autojump_clock: MockClock) -> None:
@@ -187,6 +198,61 @@ async def test_an_enclosing_deadline_reaches_the_server_and_stays_trio_s_here(au
             await both.stub.Place(both.order())
         assert scope.cancelled_caught
         assert slow.remaining == [pytest.approx(7, abs=0.01)]
+
+
+async def test_a_stream_outlives_a_scope_that_is_for_its_beginning_only(autojump_clock: MockClock) -> None:
+    slow = Slow(2)
+    async with deterministic(Watch=slow.watch, Haggle=slow.haggle) as both:
+        with trio.fail_after(7):
+            watch, haggle = both.stub.Watch(both.order()), both.stub.Haggle()
+            await haggle.write(both.order(id="a"))
+            assert (await watch.read()).id == "0"
+            assert (await haggle.read()).id == "a"
+        await trio.sleep(100)
+        assert (await watch.read()).id == "1"
+        await haggle.write(both.order(id="b"))
+        assert (await haggle.read()).id == "b"
+        watch.cancel()
+        haggle.cancel()
+
+
+async def test_a_stream_that_is_read_in_a_scope_is_cancelled_with_it_here_and_at_the_server(
+    autojump_clock: MockClock,
+) -> None:
+    slow = Slow()
+    async with deterministic(Watch=slow.watch) as both:
+        began = trio.current_time()
+        with pytest.raises(trio.TooSlowError), trio.fail_after(7):
+            await ids_of(both.stub.Watch(both.order()))
+        await trio.sleep(1)
+        assert slow.ended_at == [pytest.approx(began + 7, abs=0.01)]
+
+
+async def test_a_handler_s_deadline_passes_on_to_streams_too(autojump_clock: MockClock) -> None:
+    slow = Slow(1)
+    async with deterministic(Watch=slow.watch) as inner:
+
+        async def place(request: Any, context: Any) -> Any:
+            await ids_of(inner.stub.Watch(inner.order()))
+            raise AssertionError("it is cancelled before")
+
+        async with deterministic(Place=place) as outer:
+            with fails_with(CODE.DEADLINE_EXCEEDED):
+                await outer.stub.Place(outer.order(), timeout=10)
+            assert slow.remaining == [pytest.approx(10, abs=0.01)]
+
+
+async def test_what_was_never_sent_says_why_when_its_deadline_passes() -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        target = f"127.0.0.1:{nobody.getsockname()[1]}"
+        async with trio_mq_grpc.insecure_channel(target) as channel:
+            stub = newest_stubs().orders_grpc.OrdersStub(channel)
+            order = newest_stubs().orders.Order()
+            await channel.wait_for_state_change(channel.get_state(try_to_connect=True))
+            with fails_with(CODE.DEADLINE_EXCEEDED, details="Deadline Exceeded; not sent: ") as failed:
+                await stub.Place(order, timeout=0.05, wait_for_ready=True)
+    assert target in str(failed.value.details())
 
 
 async def test_fail_after_raises_too_slow_not_an_rpc_error(autojump_clock: MockClock) -> None:

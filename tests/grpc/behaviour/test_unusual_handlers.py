@@ -491,3 +491,12 @@ async def test_plain_servicers_are_refused_under_a_clock_that_jumps(autojump_clo
     with pytest.raises((TypeError, ValueError, RuntimeError), match="Place"):
         async with trio_mq_grpc.testing.channel_for(Plain()):
             pass
+
+
+async def test_a_streaming_handler_that_returns_its_responses_instead_of_yielding_them_fails() -> None:
+    async def watch(request: Any, context: Any) -> Any:
+        return [receipt(id="a")]
+
+    async with ends(Watch=watch) as both:
+        with fails_with(CODE.UNKNOWN, details="yields its responses"):
+            await ids_of(both.stub.Watch(both.order()))

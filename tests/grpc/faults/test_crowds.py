@@ -29,6 +29,16 @@ async def test_many_calls_find_nobody() -> None:
                 assert await call.code() is CODE.UNAVAILABLE
 
 
+async def test_many_calls_to_one_that_takes_one_at_a_time_find_nobody() -> None:
+    options = [("trio_mq_grpc.strict_reqrep", 1)]
+    async with trio_mq_grpc.insecure_channel(NOBODY, options=options) as channel:
+        method = channel.unary_unary("/test.Service/M")
+        calls = [method(b"", timeout=30) for _ in range(MANY)]
+        with trio.fail_after(5):
+            for call in calls:
+                assert await call.code() is CODE.UNAVAILABLE
+
+
 async def test_many_calls_that_wait_for_a_peer_are_given_up_without_a_look_at_all_the_others() -> None:
     async with trio_mq_grpc.insecure_channel(NOBODY) as channel:
         method = channel.unary_unary("/test.Service/M")

@@ -193,16 +193,19 @@ async def test_units_of_no_call_are_dropped_and_never_answered(kind: int) -> Non
 async def test_pings_are_answered_ten_times_a_second() -> None:
     async with raw_server() as (server, channel):
         await answers_as_before(server, channel)
+        before = channel.unary_unary(PATH)(b"x")
+        call_id = await server.receive_call()
         for cookie in range(30):
             await server.send(pack(PING, 0, cookie, 0))
-        call = channel.unary_unary(PATH)(b"x")
-        await server.send(pack(PING, 0, 99, 0))
+        await server.send(pack(DATA, MSG | END | STATUS, 0, call_id), b"y", b"")
+        await before  # so the pings before it were read
+        behind = channel.unary_unary(PATH)(b"x")
         pongs = 0
         while (unit := await server.receive()).kind == PONG:
             pongs += 1
         assert unit.kind == CALL
-        assert pongs <= 10
-        call.cancel()
+        assert pongs == 10
+        behind.cancel()
 
 
 # --- status ----------------------------------------------------------------------------------------------------------
@@ -433,6 +436,18 @@ async def test_not_processed_after_something_of_the_reply_is_not_believed() -> N
         assert await call.read() == b"m"
         with fails_with(Code.UNAVAILABLE):
             await call.read()
+        await answers_as_before(server, channel)
+
+
+async def test_the_first_piece_of_a_message_is_something_of_the_reply() -> None:
+    async with raw_server() as (server, channel):
+        call = channel.unary_stream(PATH)(b"x")
+        call_id = await server.receive_call()
+        await server.send_to_call(call_id, MSG | FRAG, 0, b"\0\0\0\2", b"m")
+        with trio.fail_after(5):
+            assert len(await call.initial_metadata()) == 0
+        await server.send(pack(RESET, STATUS | NOT_PROCESSED, 0, call_id), encode_status(14, "no", ()))
+        assert await ended(call) == (Code.UNAVAILABLE, "no")
         await answers_as_before(server, channel)
 
 

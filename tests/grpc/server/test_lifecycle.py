@@ -16,9 +16,9 @@ from trio_mq_grpc import insecure_channel
 from trio_mq_grpc._blocks import decode_goaway
 from trio_mq_grpc._port import Port
 from trio_mq_grpc._server import server
-from trio_mq_grpc._wire import GOAWAY, NOT_PROCESSED
+from trio_mq_grpc._wire import CALL, END, GOAWAY, MSG, NOT_PROCESSED, pack
 
-from ._raw import Code, dial, echo, kind_of, new_endpoint, port_of, service, serving, wait_until
+from ._raw import Caller, Code, dial, echo, kind_of, new_endpoint, port_of, service, serving, wait_until
 
 
 class Slow:
@@ -83,6 +83,29 @@ def listens(endpoint: str) -> bool:
     host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
     with socket.socket() as probe:
         return probe.connect_ex((host, int(port))) == 0
+
+
+async def test_the_last_call_that_a_proxy_is_told_of_is_its_own() -> None:
+    slow = Slow()
+    async with serving(unary_unary={"M": slow}) as (served, caller), trio.open_nursery() as nursery:
+        await caller.dealer.send_multipart([b"who", b"", pack(CALL, MSG | END, 0, 99), b"/test.Service/M", b"x"])
+        await slow.started.wait()
+        nursery.start_soon(served.stop, 100)
+        goaway = await caller.receive()
+        assert (goaway.kind, decode_goaway(goaway.frames[0])[0]) == (GOAWAY, 0)
+        slow.release.set()
+
+
+async def test_who_comes_while_the_server_stops_is_told() -> None:
+    slow = Slow()
+    async with serving(unary_unary={"M": slow}) as (served, caller), trio.open_nursery() as nursery:
+        await caller.call("M", b"x")
+        await slow.started.wait()
+        nursery.start_soon(served.stop, 100)
+        assert (await caller.receive()).kind == GOAWAY
+        async with dial(port_of(served).endpoint) as late:
+            assert (await late.receive()).kind == GOAWAY
+        slow.release.set()
 
 
 async def test_calls_that_outlast_the_grace_are_cancelled(autojump_clock: trio.testing.MockClock) -> None:
@@ -297,6 +320,110 @@ async def test_hooks_are_called_when_it_begins_to_stop() -> None:
         served.on_stop.append(lambda: called.append("stop"))
         await served.stop(None)
     assert called == ["stop"]
+
+
+async def test_a_hook_that_fails_is_logged_and_neither_the_others_nor_the_calls_notice(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    slow, called = Slow(), []
+
+    def fail() -> None:
+        raise KeyError("registry")
+
+    async with serving(unary_unary={"M": slow}) as (served, caller), trio.open_nursery() as nursery:
+        served.on_stop += [fail, lambda: called.append("stop")]
+        await caller.call("M", b"x")
+        await slow.started.wait()
+        nursery.start_soon(served.stop, 100)
+        assert (await caller.receive()).kind == GOAWAY
+        slow.release.set()
+        assert (await caller.receive()).frames == [b"x", b""]
+        assert not await served.wait_for_termination(5)
+    assert called == ["stop"]
+    assert [type(record.exc_info[1]) for record in caplog.records if record.exc_info] == [KeyError]
+
+
+@pytest.mark.parametrize("how", ["left", "raised", "cancelled", "stopped"])
+async def test_hooks_are_called_once_however_it_ends(how: str) -> None:
+    called: list[str] = []
+    served = server()
+    served.add_insecure_port(new_endpoint())
+    served.on_stop.append(lambda: called.append("stop"))
+    with trio.CancelScope() as scope:
+        try:
+            async with served:
+                if how == "raised":
+                    raise KeyError(how)
+                if how == "cancelled":
+                    scope.cancel()
+                    await trio.sleep_forever()
+                if how == "stopped":
+                    await served.stop(None)
+        except KeyError:
+            pass
+    assert called == ["stop"]
+
+
+@pytest.mark.parametrize(("value", "error"), [(0, ValueError), (-1, ValueError), ("x", TypeError), (True, TypeError)])
+@pytest.mark.parametrize("name", ["maximum_concurrent_rpcs", "migration_thread_pool"])
+def test_numbers_of_calls_and_threads_are_checked_when_it_is_made(
+    name: str, value: Any, error: type[Exception]
+) -> None:
+    with pytest.raises(error, match=name):
+        server(**{name: value})
+
+
+@pytest.mark.parametrize("address", ["udp://127.0.0.1:5555", "epgm://127.0.0.1;239.192.1.1:5555"])
+def test_an_address_at_which_there_can_be_no_calls_is_refused_when_it_is_given(address: str) -> None:
+    with pytest.raises(RuntimeError, match=f"failed to bind {address}"):
+        server().add_insecure_port(address)
+
+
+async def test_a_subscription_that_cannot_be_bound_is_named() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        where = f"tcp://127.0.0.1:{other.getsockname()[1]}"
+        served = server(handlers=[service(unary_unary={"M": echo})])
+        served.subscribe(where, bind=True)
+        with pytest.raises(RuntimeError, match=f"failed to serve {where}: "):
+            async with served:
+                raise AssertionError("it was not entered")
+
+
+async def test_who_comes_back_under_its_own_id_has_none_of_its_old_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    hearing = trio.Event()
+    hearing.set()
+
+    class BusyRouter(trio_mq.Router):
+        """The socket of a server that does not hear what happens while it does other things."""
+
+        async def receive_many(self, limit: int | None = None) -> list[Any]:
+            await self.wait_receivable()
+            await hearing.wait()
+            return self.receive_many_nowait(limit)
+
+    monkeypatch.setattr(trio_mq, "Router", BusyRouter)
+    slow = Slow()
+    where = new_endpoint()
+    options = trio_mq.Options(routing_id=b"me", linger=0)
+    async with serving(endpoint=where, unary_unary={"M": slow, "E": echo}):
+        async with trio_mq.Dealer(connect=where, options=options) as dealer:
+            first = Caller(dealer)
+            call_id = await first.call("M", b"x")
+            await slow.started.wait()
+            hearing = trio.Event()
+            for total in range(10):
+                await first.credit(call_id, total)
+            await trio.testing.wait_all_tasks_blocked()
+        async with trio_mq.Dealer(connect=where, options=options) as dealer:
+            second = Caller(dealer)
+            await second.call("E", b"y")
+            await trio.testing.wait_all_tasks_blocked()
+            hearing.set()
+            assert (await second.receive()).frames == [b"y", b""]
+            with trio.fail_after(5):
+                await slow.cancelled.wait()
 
 
 async def test_no_more_than_the_limit_run_and_the_rest_is_resource_exhausted() -> None:

@@ -136,6 +136,13 @@ async def test_a_call_of_another_epoch_is_not_processed() -> None:
         assert await caller.answer("M", b"x") == b"x"
 
 
+async def test_a_call_that_came_through_a_proxy_is_of_no_epoch_of_that() -> None:
+    async with serving(Announcement(epoch=5), unary_unary={"M": echo}) as (_, caller):
+        await caller.dealer.send_multipart([b"who", b"", pack(CALL, MSG | END, 0, (4 << 32) + 1), PATH, b"x"])
+        with trio.fail_after(5):
+            assert (await caller.dealer.receive_multipart())[-2:] == [b"x", b""]
+
+
 @pytest.mark.parametrize(
     ("flags", "frames"),
     [(HEAD | MSG, [b"", b"x"]), (STATUS | END, [b""]), (COMPRESSED, []), (MSG, []), (MSG, [b"x", b"y"])],

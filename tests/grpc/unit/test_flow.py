@@ -51,6 +51,16 @@ def test_only_a_grant_that_opens_the_window_says_so() -> None:
     assert sending.grant(10_000)
 
 
+def test_a_balance_of_exactly_0_lets_nothing_pass_and_any_grant_opens_it() -> None:
+    sending, receiving = SendWindow(100 + CHARGE), ReceiveWindow(100 + CHARGE)
+    sending.charge(100)
+    receiving.arrived(100)
+    assert sending.balance == 0
+    with pytest.raises(Breach, match="without credit"):
+        receiving.arrived(0)
+    assert sending.grant(1)
+
+
 def test_totals_wrap_at_32_bits() -> None:
     sending, receiving = SendWindow(1 << 31), ReceiveWindow(1 << 31)
     for _ in range(9):

@@ -83,7 +83,9 @@ def test_a_call_that_never_left_is_forgotten_without_a_trace() -> None:
     outbox = socket.outbox()
     outbox.send(1, [b"call"], opens=True)
     outbox.send(1, [b"data"])
+    assert outbox.unopened == {1}
     assert outbox.forget(1)
+    assert outbox.unopened == set()
     assert outbox.waiting_bytes == 0
     assert not outbox.waits(1)
 
@@ -104,10 +106,18 @@ async def test_a_call_is_opened_by_its_first_piece() -> None:
     outbox = socket.outbox()
     outbox.send_pieces(1, pieces(b"a", b"b"), opens=True)
     assert outbox.waiting_bytes == UNIT_COST + 2
-    socket.room = 1
-    with trio.move_on_after(0):
-        await outbox.drain(trio.lowlevel.checkpoint)
-    assert not outbox.forget(1) or not socket.sent
+    assert outbox.unopened == {1}
+
+    async def one_place() -> None:
+        if socket.sent:
+            scope.cancel()
+        await socket.more()
+
+    with trio.CancelScope() as scope:
+        await outbox.drain(one_place)
+    assert first_frames(socket) == [b"a"]
+    assert outbox.unopened == set()
+    assert not outbox.forget(1)
 
 
 async def test_when_the_peer_is_gone_nothing_is_left() -> None:
@@ -116,5 +126,6 @@ async def test_when_the_peer_is_gone_nothing_is_left() -> None:
     outbox.send(1, [b"call"], opens=True)
     outbox.send_control(1, [b"credit"])
     outbox.clear()
+    assert outbox.unopened == set()
     await outbox.drain(socket.more)
     assert socket.sent == []

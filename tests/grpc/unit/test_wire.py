@@ -127,6 +127,11 @@ def test_an_envelope_ends_behind_the_first_empty_frame() -> None:
     assert envelope_end([b"peer", b"client", b"", b"header"], 1) == 3
 
 
+def test_an_envelope_may_be_as_long_as_the_limits_say() -> None:
+    assert envelope_end([*[b"x"] * 8, b"", b"header"]) == 9
+    assert envelope_end([b"x" * 1024, b"", b"header"]) == 2
+
+
 @pytest.mark.parametrize(
     "frames", [[b"header"], [b"id", b""], [b"x"] * 9 + [b"", b"header"], [b"x" * 1025, b"", b"header"], []]
 )
@@ -149,6 +154,10 @@ def test_a_peer_that_says_nothing_readable_is_of_level_0(value: str | None) -> N
 
 def test_unknown_fields_of_an_announcement_are_passed_over() -> None:
     assert read_announcement("1;new=thing;w=5;other").window == 5
+
+
+def test_a_window_is_not_less_than_nothing() -> None:
+    assert read_announcement("1;w=-5").window == 0
 
 
 @given(st.text(max_size=40))
