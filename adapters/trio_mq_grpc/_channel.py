@@ -168,14 +168,17 @@ class Channel(grpc.aio.Channel):
             unary_reply=kind in (UnaryUnaryMultiCallable, StreamUnaryMultiCallable),
             serialize=serialize,
             deserialize=deserialize,
+            configure=self._configure,
         )
+        return kind(self._dispatcher, method)
+
+    def _configure(self, method: Method) -> None:
         options = self._options
         config = options.service_config.method(method.path)
         method.config = config if config != MethodConfig() else None
         method.retries, method.retry_buffer = options.enable_retries, options.retry_buffer_size
         method.max_request = _smaller(options.max_send_message_length, config.max_request)
         method.max_response = _smaller(options.max_receive_message_length, config.max_response)
-        return kind(self._dispatcher, method)
 
 
 def _smaller(*limits: int | None) -> int:

@@ -13,6 +13,9 @@ NO_LIMIT = 1 << 62
 class Method:
     """One method of one channel.
 
+    Args:
+        configure: sets what the channel's options say of it.
+
     Attributes:
         path: ``/package.Service/Method``.
         unary: one message each way.
@@ -23,8 +26,8 @@ class Method:
     """
 
     __slots__ = (
-        "config", "deserialize", "max_request", "max_response", "path", "path_bytes", "retries", "retry_buffer",
-        "serialize", "unary", "unary_reply", "unary_request",
+        "_configure", "config", "deserialize", "max_request", "max_response", "path", "path_bytes", "retries",
+        "retry_buffer", "serialize", "unary", "unary_reply", "unary_request",
     )  # fmt: skip
 
     def __init__(
@@ -35,6 +38,7 @@ class Method:
         unary_reply: bool,
         serialize: Callable[[Any], bytes] | None,
         deserialize: Callable[[bytes], Any] | None,
+        configure: Callable[[Method], None] | None = None,
     ) -> None:
         self.path_bytes: bytes = path if isinstance(path, bytes) else path.encode()
         self.path: str = self.path_bytes.decode()
@@ -48,16 +52,17 @@ class Method:
         self.max_response: int = NO_LIMIT
         self.retries: bool = True
         self.retry_buffer: int = 1 << 18
+        self._configure = configure
+        if configure is not None:
+            configure(self)
 
     def with_path(self, path: str | bytes) -> Method:
         """The same under another path, which an interceptor has put in its place."""
-        other = Method(
+        return Method(
             path,
             unary_request=self.unary_request,
             unary_reply=self.unary_reply,
             serialize=self.serialize,
             deserialize=self.deserialize,
+            configure=self._configure,
         )
-        other.max_request, other.max_response = self.max_request, self.max_response
-        other.retries, other.retry_buffer = self.retries, self.retry_buffer
-        return other

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -132,6 +133,18 @@ async def test_an_interceptor_may_change_where_a_call_goes() -> None:
     async with ends(channel={"interceptors": [Redirect()]}, **HANDLERS) as both:
         with fails_with(CODE.UNIMPLEMENTED):
             await both.stub.Place(both.order())
+
+
+async def test_the_service_config_of_the_method_that_an_interceptor_has_chosen_holds() -> None:
+    class Elsewhere(grpc.aio.UnaryUnaryClientInterceptor):
+        async def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+            return await continuation(details._replace(method="/shop.v1.Orders/Nowhere"), request)
+
+    limits = {"name": [{"service": "shop.v1.Orders", "method": "Nowhere"}], "maxRequestMessageBytes": 1}
+    options = [("grpc.service_config", json.dumps({"methodConfig": [limits]}))]
+    async with ends(channel={"interceptors": [Elsewhere()], "options": options}, **HANDLERS) as both:
+        with fails_with(CODE.RESOURCE_EXHAUSTED, details="Sent message larger than max"):
+            await both.stub.Place(both.order(id="a"))
 
 
 async def test_an_interceptor_may_set_a_deadline() -> None:
