@@ -4,17 +4,56 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import grpc.aio
 
 import trio_mq
 
 from ._blocks import Head, encode_head
+from ._calls import UnaryUnaryCall
 from ._line import Courier
-from ._queued import QueuedMethod, QueuingChannel
+from ._method import Method
+from ._queued import QueuedMultiCallable, QueuingChannel
 from ._rpc import Rpc
 from ._targets import bind_endpoint, connect_endpoints
 from ._wire import CALL, HEAD, UNARY_CALL, pack
+
+
+class OnewayMethod(Method):
+    """A method whose work may become worthless.
+
+    Attributes:
+        expires_after: seconds after which it is; None for never.
+    """
+
+    __slots__ = ("expires_after",)
+
+    def __init__(self, path: str | bytes, serialize: Any, deserialize: Any, expires_after: float | None) -> None:
+        super().__init__(path, unary_request=True, unary_reply=True, serialize=serialize, deserialize=deserialize)
+        self.expires_after = expires_after
+
+    def with_path(self, path: str | bytes) -> OnewayMethod:
+        """The same under another path."""
+        return OnewayMethod(path, self.serialize, self.deserialize, self.expires_after)
+
+
+class OnewayMultiCallable(QueuedMultiCallable):
+    """Begins one-way calls: those that end when they are queued, and may say when their work becomes worthless."""
+
+    def __call__(self, request: Any, *, expires_after: float | None = None, **others: Any) -> UnaryUnaryCall[Any, Any]:
+        """Queue the call; await what is returned until that is done.
+
+        Args:
+            request: the message.
+            expires_after: seconds after which the work is worthless, by the wall clock; None: what the channel says.
+            others: as for any call that is queued.
+        """
+        if expires_after is None:
+            return super().__call__(request, **others)
+        method = self._method
+        hurried = OnewayMethod(method.path_bytes, method.serialize, method.deserialize, expires_after)
+        return OnewayMultiCallable(self._channel, hurried)(request, **others)
 
 
 class PushCourier(Courier):
@@ -37,7 +76,7 @@ class PushCourier(Courier):
     def _head(self, rpc: Rpc) -> bytes:
         method = rpc.method
         expires = 0
-        if isinstance(method, QueuedMethod) and method.expires_after is not None:
+        if isinstance(method, OnewayMethod) and method.expires_after is not None:
             # Not before it leaves: time in the line of this channel is time, too.
             expires = max(1, int((self._wall_clock() + method.expires_after) * 1e6))
         return encode_head(Head(metadata=rpc.entries, expires_unix_us=expires)) if rpc.entries or expires else b""
@@ -48,7 +87,11 @@ class PushCourier(Courier):
 
 
 class OnewayChannel(QueuingChannel):
-    """What `oneway_channel` gives."""
+    """What `oneway_channel` gives.
+
+    Attributes:
+        expires_after: seconds after which the work of calls is worthless, for stubs that are made from now on.
+    """
 
     def __init__(
         self,
@@ -60,6 +103,18 @@ class OnewayChannel(QueuingChannel):
     ) -> None:
         super().__init__(courier, name, interceptors=interceptors)
         self.expires_after = expires_after
+
+    def unary_unary(
+        self,
+        method: str,
+        request_serializer: Callable[[Any], bytes] | None = None,
+        response_deserializer: Callable[[bytes], Any] | None = None,
+        _registered_method: bool | None = False,
+        **_: Any,
+    ) -> OnewayMultiCallable:
+        """What begins calls of *method*; without serializers, in bytes."""
+        made = OnewayMethod(method, request_serializer, response_deserializer, self.expires_after)
+        return OnewayMultiCallable(self._line, made)
 
 
 def oneway_channel(

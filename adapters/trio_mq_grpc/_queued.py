@@ -28,25 +28,6 @@ Request = TypeVar("Request")
 Response = TypeVar("Response")
 
 
-class QueuedMethod(Method):
-    """A method of such a channel.
-
-    Attributes:
-        expires_after: seconds after which the work is worthless; None for never.
-    """
-
-    __slots__ = ("expires_after",)
-
-    def __init__(self, path: str | bytes, serialize: Any, deserialize: Any, expires_after: float | None) -> None:
-        super().__init__(path, unary_request=True, unary_reply=True, serialize=serialize, deserialize=deserialize)
-        self.expires_after = expires_after
-        self.retries = False
-
-    def with_path(self, path: str | bytes) -> QueuedMethod:
-        """The same under another path."""
-        return QueuedMethod(path, self.serialize, self.deserialize, self.expires_after)
-
-
 async def _yield_once() -> None:
     await trio.lowlevel.checkpoint()
 
@@ -72,42 +53,14 @@ class QueuedCall(UnaryUnaryCall[Request, Response]):
 
 
 class QueuedMultiCallable(UnaryUnaryMultiCallable):
-    """Begins calls that end when they are queued."""
+    """Begins calls that end when they are queued.
+
+    Of what a call may be given, *timeout* is for the queueing alone, *metadata* goes along, and *credentials* are
+    refused. *wait_for_ready* and *compression* change nothing: it always waits, and nobody has said what the other end
+    can read.
+    """
 
     face: ClassVar[Any] = QueuedCall
-
-    def __call__(
-        self,
-        request: Any,
-        *,
-        timeout: float | None = None,
-        metadata: Any = None,
-        credentials: grpc.CallCredentials | None = None,
-        wait_for_ready: bool | None = None,
-        compression: grpc.Compression | None = None,
-        expires_after: float | None = None,
-    ) -> UnaryUnaryCall[Any, Any]:
-        """Queue the call; await what is returned until that is done.
-
-        Args:
-            request: the message.
-            timeout: seconds for the queueing alone.
-            metadata: goes along.
-            credentials: are refused.
-            wait_for_ready: nothing: it always waits.
-            compression: nothing: nobody has said what the other end can read.
-            expires_after: seconds after which the work is worthless, by the wall clock (one-way channels only);
-                otherwise what the channel says.
-        """
-        begin: UnaryUnaryMultiCallable = self
-        if expires_after is not None:
-            method = self._method
-            begin = type(self)(
-                self._channel, QueuedMethod(method.path_bytes, method.serialize, method.deserialize, expires_after)
-            )
-        call: UnaryUnaryCall[Any, Any]
-        call = begin._start(request, timeout, metadata, credentials, wait_for_ready, compression)  # noqa: SLF001  # ours
-        return call
 
 
 class RefusedMultiCallable(
@@ -128,11 +81,7 @@ class RefusedMultiCallable(
 
 
 class QueuingChannel(grpc.aio.Channel):
-    """A channel whose calls are taken away by a courier. It lives in a block; calls are made inside.
-
-    Attributes:
-        expires_after: seconds after which the work of calls is worthless, for stubs that are made from now on.
-    """
+    """A channel whose calls are taken away by a courier. It lives in a block; calls are made inside."""
 
     def __init__(
         self,
@@ -141,7 +90,6 @@ class QueuingChannel(grpc.aio.Channel):
         *,
         interceptors: Iterable[grpc.aio.ClientInterceptor] | None,
     ) -> None:
-        self.expires_after: float | None = None
         self._name = name
         self._line = Line(courier, name, by_kind(tuple(interceptors or ())))
 
@@ -194,7 +142,13 @@ class QueuingChannel(grpc.aio.Channel):
         **_: Any,
     ) -> QueuedMultiCallable:
         """What begins calls of *method*; without serializers, in bytes."""
-        made = QueuedMethod(method, request_serializer, response_deserializer, self.expires_after)
+        made = Method(
+            method,
+            unary_request=True,
+            unary_reply=True,
+            serialize=request_serializer,
+            deserialize=response_deserializer,
+        )
         return QueuedMultiCallable(self._line, made)
 
     def unary_stream(self, method: str, *_: Any, **__: Any) -> RefusedMultiCallable:
