@@ -92,10 +92,12 @@ class Delivery(ServedCall):
     Attributes:
         request: the message, encoded.
         exception: what the handler raised.
+        logged: that has been logged, with its traceback.
     """
 
     worker: Worker | None
     exception: BaseException | None = None
+    logged = False
     wants_reply = False
 
     def __init__(self, peer: Peer, path: bytes, head: Head, request: bytes, worker: Worker) -> None:
@@ -113,6 +115,7 @@ class Delivery(ServedCall):
     def failed(self, exc: BaseException) -> None:
         """The handler ended with *exc*."""
         self.exception = exc
+        self.logged = self.status is None
         super().failed(exc)
 
 
@@ -192,7 +195,8 @@ class Deliverer:
         self.figures.failed += 1
         details = call.peer.details_of(call)
         if self._on_failure is None:
-            log.warning("%s of %s failed: %s, %s", details.method, call.peer.name, status.code.name, status.details)
+            if not call.logged:
+                log.warning("%s of %s failed: %s, %s", details.method, call.peer.name, status.code.name, status.details)
             return
         failure = _failure(call, details, status)
         try:

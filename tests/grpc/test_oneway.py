@@ -406,6 +406,23 @@ async def test_a_failure_goes_to_the_hook_with_all_that_is_needed_to_try_again()
     assert figures(server).failed == 4
 
 
+async def test_a_failure_of_which_no_hook_is_told_is_logged_once_with_its_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def do(request: bytes, context: Any) -> bytes:
+        raise KeyError("a bug")
+
+    server, endpoint = serve(Do=do), inproc()
+    server.add_oneway_port(endpoint)
+    with trio.fail_after(SOON):
+        async with server, trio_mq_grpc.oneway_channel(endpoint) as channel:
+            await channel.unary_unary(path("Do"))(b"x")
+            await wait_until(lambda: figures(server).failed)
+    (record,) = caplog.records
+    assert record.exc_info is not None
+    assert isinstance(record.exc_info[1], KeyError)
+
+
 async def test_a_hook_that_fails_and_a_handler_that_cancels_itself_stop_nothing() -> None:
     def broken(failure: trio_mq_grpc.Failure) -> None:
         raise RuntimeError("the hook")
