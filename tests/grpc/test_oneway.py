@@ -502,8 +502,10 @@ async def test_work_that_is_too_large_fails_alone_and_absurd_work_ends_its_conne
             stub = channel.unary_unary(path("Do"))
             await stub(bytes(1001))
             await wait_until(lambda: failures)
-            await stub(bytes(2 << 20))
-            await wait_until(lambda: channel.get_state() is not grpc.ChannelConnectivity.READY)
+            async with channel.socket.monitor() as events:
+                await stub(bytes(2 << 20))
+                while not isinstance(await events.receive(), trio_mq.events.Disconnected):
+                    pass
             await stub(bytes(1000))
             await wait_until(lambda: heard.requests == [bytes(1000)])
     (failure,) = failures
