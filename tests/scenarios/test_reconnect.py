@@ -214,3 +214,14 @@ async def test_leaving_while_dialling_does_not_wait_for_the_next_attempt(endpoin
     with trio.fail_after(1):
         async with Push(connect=where, options=options) as push, push.monitor() as story:
             await event_of(story, DialFailed)
+
+
+@over(*NETWORK)
+async def test_after_a_connection_with_traffic_pauses_begin_anew_and_grow_again(endpoint: str) -> None:
+    async with Pull(bind=endpoint, options=BRIEF) as pull:
+        async with Push(options=Options(reconnect_interval=0.001, linger=0)) as push, push.monitor() as story:
+            push.connect(pull.last_endpoint or "")
+            await push.send(b"traffic")
+            assert await pull.receive() == b"traffic"
+            await pull.aclose()
+            assert [(await event_of(story, RetryIn)).attempt for _ in range(4)] == [1, 2, 3, 4]
