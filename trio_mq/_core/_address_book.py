@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from typing import NoReturn, TypeAlias, TypeVar
 
 from .._endpoint import parse_endpoint
 from .._errors import EndpointError, StateError
@@ -122,15 +122,15 @@ def listen(endpoint: str, options: Options | None = None) -> PreparedListener:
         try:
             return PreparedListener(target, target.transport.listen_now(target.address, target.options))
         except OSError as exc:
-            raise _naming(endpoint, exc) from exc
+            _raise_naming(endpoint, exc)
     return PreparedListener(target, None)
 
 
-def _naming(endpoint: str, error: OSError) -> OSError:
-    """*error*, which the system raised, with *endpoint* in its text: a program may bind many."""
+def _raise_naming(endpoint: str, error: OSError) -> NoReturn:
+    """Raise *error*, which the system raised, with *endpoint* in its text: a program may bind many."""
     if endpoint in str(error) or error.errno is None:
-        return error
-    return OSError(error.errno, f"{endpoint}: {error.strerror}")
+        raise error
+    raise type(error)(error.errno, f"{endpoint}: {error.strerror}") from error
 
 
 class AddressBook:
@@ -176,7 +176,7 @@ class AddressBook:
             return self._host(target, transport)
         except OSError as exc:
             self._home.reporter.report(BindFailed(endpoint=target.given, error=exc))
-            raise _naming(target.given, exc) from exc
+            _raise_naming(target.given, exc)
 
     def _host(self, target: Target, transport: MessageTransport) -> str:
         return self._add(target.given, PartyHost(self._home, transport, target.address, target.options))
