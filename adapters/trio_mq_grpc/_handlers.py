@@ -22,7 +22,7 @@ from ._wire import as_bytes
 def compile_method(method: Method) -> Run:
     """How *method* is run."""
     if method.style == THREAD:
-        return _run_in_thread
+        return _run_in_thread if method.streams_requests or method.streams_responses else _run_unary_in_thread
     if method.streams_responses:
         return _run_streaming
     return _run_stream_unary if method.streams_requests else _run_unary_unary
@@ -133,6 +133,25 @@ async def _reply(call: ServedCall, response: Any, context: Any) -> None:
 
 
 # --- plain functions --------------------------------------------------------------------------------------------------
+
+
+async def _run_unary_in_thread(call: ServedCall) -> None:
+    method = call.method
+    assert method is not None
+    if call.incoming is not None or call.home.watchers:
+        await _run_in_thread(call)
+        return
+    try:
+        request = method.deserialize(call.payload)  # type: ignore[arg-type]  # a complete call has its payload
+    except Exception as exc:  # noqa: BLE001  # whatever a deserializer raises, the caller is told
+        call.finish(undecodable(exc))
+        return
+    context = SyncContext(call)
+    result = await run_in_thread(call.home, method.behaviour, request, context)
+    if call.odd_end or not call.wants_reply or hasattr(result, "__await__"):
+        await _take_result(call, method, result, context)
+    elif call.status is None:
+        call.reply(as_bytes(method.serialize(result)))
 
 
 async def _run_in_thread(call: ServedCall) -> None:

@@ -108,7 +108,11 @@ class _Place:
 
     async def acquire_on_behalf_of(self, borrower: object) -> None:
         """Wait for it; the thread starts then."""
-        await self._home.threads.acquire_on_behalf_of(borrower)
+        threads = self._home.threads
+        try:
+            threads.acquire_on_behalf_of_nowait(borrower)  # with `await` it yields each time
+        except trio.WouldBlock:
+            await threads.acquire_on_behalf_of(borrower)
         self._taken = True
 
     def release_on_behalf_of(self, borrower: object) -> None:
