@@ -15,7 +15,7 @@ from ._context import Context, Requests, undecodable, watched_request, watched_r
 from ._generators import drive
 from ._served import ServedCall
 from ._service import COROUTINE, GENERATOR, THREAD, Method, Run
-from ._sync import SyncContext, SyncRequests, run_in_thread
+from ._sync import SyncContext, SyncRequests
 from ._wire import as_bytes
 
 
@@ -147,7 +147,7 @@ async def _run_unary_in_thread(call: ServedCall) -> None:
         call.finish(undecodable(exc))
         return
     context = SyncContext(call)
-    result = await run_in_thread(call.home, method.behaviour, request, context)
+    result = await call.home.threads.run(method.behaviour, request, context)
     if call.odd_end or not call.wants_reply or hasattr(result, "__await__"):
         await _take_result(call, method, result, context)
     elif call.status is None:
@@ -167,9 +167,9 @@ async def _run_in_thread(call: ServedCall) -> None:
             return
         argument = found[0]
     if method.streams_responses:
-        result = await run_in_thread(call.home, _write_all, method.behaviour, argument, context)
+        result = await call.home.threads.run(_write_all, method.behaviour, argument, context)
     else:
-        result = await run_in_thread(call.home, method.behaviour, argument, context)
+        result = await call.home.threads.run(method.behaviour, argument, context)
     await _take_result(call, method, result, context)
 
 

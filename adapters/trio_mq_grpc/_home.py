@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 
-import trio
-
 from ._interceptors import MessageInterceptor
 from ._options import ServerOptions
 from ._service import Services
+from ._threads import Threads
 from ._wheel import Wheel
 from ._workers import Pool
 
@@ -22,7 +21,7 @@ class Home:
         most_received: bytes a message may have.
         encoding: how replies are compressed unless a handler says otherwise; "" for not at all.
         watchers: what sees the messages of every call, first to last.
-        threads: for plain functions; not trio's own, or slow handlers would stop every other use of threads.
+        threads: for plain functions.
         stopping: no new calls.
     """
 
@@ -43,7 +42,7 @@ class Home:
         self.most_calls: float = _or_infinite(most_calls)
         self.most_calls_of_peer: float = _or_infinite(options.max_concurrent_streams)
         self.most_received: float = _or_infinite(options.max_receive_message_length)
-        self.threads: trio.CapacityLimiter = trio.CapacityLimiter(most_threads)
+        self.threads: Threads = Threads(most_threads, self.pool)
         self.encoding = encoding
         self.watchers = watchers
         self.stopping = False

@@ -225,6 +225,7 @@ class Server(grpc.aio.Server):
         try:
             self._reactor.start(self._home.wheel.run)
             await self._start(self._home.pool.serve)
+            await self._start(self._home.threads.serve)
             for port in self._ports:
                 await self._start(self._serve_port, port)
             if self._failure is not None:

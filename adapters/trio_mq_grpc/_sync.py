@@ -17,7 +17,6 @@ import grpc.aio
 import trio
 
 from ._context import Context, Facts, Requests, abort
-from ._home import Home
 from ._served import ServedCall
 
 
@@ -93,52 +92,3 @@ class SyncRequests(Requests):
         if message is grpc.aio.EOF:
             raise StopIteration
         return message
-
-
-class _Place:
-    """A place in the server's limit of threads, from the start of a thread to its return, whoever still waits for it.
-
-    It has the face of a limiter, because `trio.to_thread.run_sync` tells its limiter of both, and nobody else.
-    """
-
-    def __init__(self, home: Home) -> None:
-        self._home = home
-        self._taken = False
-        self._abandoned = False
-
-    async def acquire_on_behalf_of(self, borrower: object) -> None:
-        """Wait for it; the thread starts then."""
-        threads = self._home.threads
-        try:
-            threads.acquire_on_behalf_of_nowait(borrower)  # with `await` it yields each time
-        except trio.WouldBlock:
-            await threads.acquire_on_behalf_of(borrower)
-        self._taken = True
-
-    def release_on_behalf_of(self, borrower: object) -> None:
-        """The thread has returned."""
-        self._home.threads.release_on_behalf_of(borrower)
-        self._taken = False
-        if self._abandoned:
-            self._home.pool.release()
-
-    def abandon(self) -> None:
-        """Nobody waits for the thread any more, if there is one; until it returns it counts as a running call."""
-        if self._taken:
-            self._abandoned = True
-            self._home.pool.hold()
-
-
-async def run_in_thread(home: Home, function: Callable[..., Any], *args: Any) -> Any:
-    """What ``function(*args)`` returns, called in a thread of the server's own.
-
-    If cancelled, the thread is left to itself.
-    """
-    place: Any = _Place(home)  # trio takes anything with these two methods; its type says CapacityLimiter
-    try:
-        # In a tuple, because trio refuses to return a coroutine.
-        (result,) = await trio.to_thread.run_sync(lambda: (function(*args),), abandon_on_cancel=True, limiter=place)
-    except trio.Cancelled:
-        place.abandon()
-        raise
-    return result

@@ -13,7 +13,6 @@ import pytest
 import trio
 
 from trio_mq_grpc._blocks import Head
-from trio_mq_grpc._sync import run_in_thread
 from trio_mq_grpc._wire import END, HEAD, Announcement
 
 from ._raw import Code, echo, port_of, serving, wait_until
@@ -124,7 +123,7 @@ async def test_a_thread_that_outlasts_its_call_is_left_behind_and_counts_until_i
         await wait_until(lambda: served._home.pool.busy == 0)
         assert seen.is_set()
         assert len(written) == 1
-        assert served._home.threads.borrowed_tokens == 0
+        assert served._home.threads.busy == 0
         assert await caller.answer("E", b"x") == b"x"
 
 
@@ -147,7 +146,7 @@ async def test_a_call_that_ends_before_a_thread_is_free_takes_none() -> None:
         await wait_until(lambda: served._home.pool.busy == 1)
         release.set()
         assert (await caller.receive()).call_id == first
-        await wait_until(lambda: served._home.threads.borrowed_tokens == 0)
+        await wait_until(lambda: served._home.threads.busy == 0)
     assert runs == 1
 
 
@@ -182,7 +181,7 @@ async def test_calls_that_end_while_their_threads_begin_leave_no_place_taken() -
             await trio.lowlevel.checkpoint()
             await caller.reset(call_id)
         await wait_until(lambda: served._home.pool.busy == 0)
-        await wait_until(lambda: served._home.threads.borrowed_tokens == 0)
+        await wait_until(lambda: served._home.threads.busy == 0)
 
 
 async def test_a_place_is_free_when_its_wait_is_cancelled_before_the_thread() -> None:
@@ -190,9 +189,9 @@ async def test_a_place_is_free_when_its_wait_is_cancelled_before_the_thread() ->
         home = served._home
         with trio.CancelScope() as scope:
             scope.cancel()
-            await run_in_thread(home, int)
+            await home.threads.run(int)
         assert scope.cancelled_caught
-        assert (home.pool.busy, home.threads.borrowed_tokens) == (0, 0)
+        assert (home.pool.busy, home.threads.busy) == (0, 0)
 
 
 async def test_a_generator_whose_caller_has_gone_is_closed_in_its_thread() -> None:
@@ -213,3 +212,80 @@ async def test_a_generator_whose_caller_has_gone_is_closed_in_its_thread() -> No
         await caller.reset(call_id)
         await wait_until(lambda: closed_in)
     assert closed_in == began_in
+
+
+async def test_one_call_after_the_other_runs_in_one_thread() -> None:
+    threads: set[int] = set()
+
+    def handler(request: bytes, context: Any) -> bytes:
+        threads.add(threading.get_ident())
+        return request
+
+    async with serving(unary_unary={"M": handler}) as (_, caller):
+        for _ in range(10):
+            assert await caller.answer("M", b"x") == b"x"
+    assert len(threads) == 1
+
+
+async def test_calls_beyond_the_threads_wait_for_one() -> None:
+    release = threading.Event()
+    seen: list[bytes] = []
+
+    def handler(request: bytes, context: Any) -> bytes:
+        release.wait(10)
+        seen.append(request)
+        return request
+
+    async with serving(unary_unary={"M": handler}, migration_thread_pool=1) as (served, caller):
+        for number in range(5):
+            await caller.call("M", b"%d" % number)
+        await wait_until(lambda: served._home.pool.busy == 5)
+        release.set()
+        for _ in range(5):
+            await caller.receive()
+    assert sorted(seen) == [b"0", b"1", b"2", b"3", b"4"]
+
+
+async def test_a_plain_function_may_call_back_into_the_event_loop() -> None:
+    def handler(request: bytes, context: Any) -> bytes:
+        trio.from_thread.run(trio.lowlevel.checkpoint)
+        return trio.from_thread.run_sync(lambda: request * 2)
+
+    async with serving(unary_unary={"M": handler}) as (_, caller):
+        for _ in range(2):
+            assert await caller.answer("M", b"x") == b"xx"
+
+
+async def test_a_plain_function_can_find_out_that_its_call_was_cancelled() -> None:
+    found = threading.Event()
+
+    def handler(request: bytes, context: Any) -> bytes:
+        while not found.wait(0.001):
+            try:
+                trio.from_thread.check_cancelled()
+            except trio.Cancelled:
+                found.set()
+                raise
+        raise AssertionError
+
+    async with serving(unary_unary={"M": handler, "E": echo}) as (served, caller):
+        assert await caller.answer("E", b"x") == b"x"
+        call_id = await caller.call("M", b"x")
+        await wait_until(lambda: served._home.threads.busy)
+        await caller.reset(call_id)
+        await wait_until(found.is_set)
+        await wait_until(lambda: not served._home.threads.busy and not served._home.pool.busy)
+
+
+async def test_threads_that_do_nothing_end_with_the_server() -> None:
+    threads: list[threading.Thread] = []
+
+    def handler(request: bytes, context: Any) -> bytes:
+        threads.append(threading.current_thread())
+        return request
+
+    async with serving(unary_unary={"M": handler}) as (_, caller):
+        assert await caller.answer("M", b"x") == b"x"
+        (thread,) = threads
+        assert "_work" in thread.name
+    await wait_until(lambda: "_work" not in thread.name)  # trio has it back
