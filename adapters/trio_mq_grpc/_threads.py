@@ -39,7 +39,7 @@ class _Errand:
         """In the thread."""
         try:
             self.value = self.context.run(self.function, *self.args)
-        except BaseException as exc:  # noqa: BLE001  # raised where the function is waited for
+        except BaseException as exc:  # noqa: ASYNC103, BLE001  # raised where the function is waited for
             self.error = exc
 
     def result(self) -> Any:
