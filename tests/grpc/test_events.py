@@ -304,9 +304,9 @@ async def test_without_hooks_gaps_and_bad_events_are_logged(caplog: pytest.LogCa
             events = subscriber.events(StringValue)
             await pub.wait_subscribed(topic)
             await pub.send_multipart([topic, b"no header", b""])
-            for number in (0, 3):
+            for number in (0, 3, 4):
                 await pub.send_multipart(frames_of(topic, header_of(1, numbers(number, number), None), None, b""))
-            assert [event.missed for event in await take(events, 2)] == [0, 2]
+            assert [event.missed for event in await take(events, 3)] == [0, 2, 0]
     assert "an event was dropped" in caplog.text
     assert "2 messages of /google.protobuf.StringValue were missed" in caplog.text
 
@@ -441,6 +441,14 @@ async def test_a_bound_subscriber_has_one_stream_at_a_time() -> None:
                 assert values(await take(events, 1)) == [3]
             await events.aclose()
             subscriber.events(Duration)
+
+
+async def test_a_stream_that_was_refused_is_none_of_a_bound_subscriber_s() -> None:
+    subscriber = EventSubscriber("tcp://127.0.0.1:*", bind=True)
+    with pytest.raises(grpc.aio.UsageError, match="enter the subscriber first"):
+        subscriber.events(Duration)
+    async with subscriber:
+        subscriber.events(Duration)
 
 
 async def test_mistakes_are_told_at_the_call() -> None:

@@ -71,8 +71,10 @@ async def test_list_tells_all_and_refuses_too_many() -> None:
         await health.set(SERVICE, NOT_SERVING)
         response = await stub.List(health_pb2.HealthListRequest())
         assert {name: each.status for name, each in response.statuses.items()} == {"": SERVING, SERVICE: NOT_SERVING}
-        for number in range(100):
+        for number in range(98):
             await health.set(str(number), SERVING)
+        assert len((await stub.List(health_pb2.HealthListRequest())).statuses) == 100
+        await health.set("one more", SERVING)
         with fails_with(grpc.StatusCode.RESOURCE_EXHAUSTED):
             await stub.List(health_pb2.HealthListRequest())
 

@@ -423,6 +423,22 @@ async def test_a_failure_of_which_no_hook_is_told_is_logged_once_with_its_traceb
     assert isinstance(record.exc_info[1], KeyError)
 
 
+async def test_work_that_its_handler_refused_and_of_which_no_hook_is_told_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def do(request: bytes, context: Any) -> None:
+        await context.abort(grpc.StatusCode.NOT_FOUND, "no such thing")
+
+    server, endpoint = serve(Do=do), inproc()
+    server.add_oneway_port(endpoint)
+    with trio.fail_after(SOON):
+        async with server, trio_mq_grpc.oneway_channel(endpoint) as channel:
+            await channel.unary_unary(path("Do"))(b"x")
+            await wait_until(lambda: figures(server).failed)
+    (record,) = caplog.records
+    assert record.getMessage().endswith("failed: NOT_FOUND, no such thing")
+
+
 async def test_a_hook_that_fails_and_a_handler_that_cancels_itself_stop_nothing() -> None:
     def broken(failure: trio_mq_grpc.Failure) -> None:
         raise RuntimeError("the hook")
@@ -463,6 +479,42 @@ async def test_expired_work_is_dropped_and_counted() -> None:
             await channel.unary_unary(path("Do"))(b"fresh")
             await wait_until(lambda: figures(server).done == 2)
     assert sorted(heard.requests) == [b"fresh", b"longer"]
+
+
+@pytest.mark.parametrize("after", [0, -1])
+async def test_no_time_is_so_early_that_work_which_has_expired_would_never_expire(after: float) -> None:
+    server, endpoint = serve(Do=Heard()), inproc()
+    server.add_oneway_port(endpoint)
+    with trio.fail_after(SOON):
+        async with server, trio_mq_grpc.oneway_channel(endpoint, wall_clock=lambda: 0.0) as channel:
+            await channel.unary_unary(path("Do"))(b"stale", expires_after=after)
+            await wait_until(lambda: figures(server).received == 1)
+    assert figures(server).expired == 1
+
+
+async def test_the_calls_of_a_channel_are_numbered() -> None:
+    endpoint = inproc()
+    with trio.fail_after(SOON):
+        async with trio_mq.Pull(bind=endpoint) as pull, trio_mq_grpc.oneway_channel(endpoint) as channel:
+            for request in numbered(3):
+                await channel.unary_unary(path("Do"))(request)
+            headers = [(await pull.receive_multipart())[0] for _ in range(3)]
+    assert [int.from_bytes(header[8:]) for header in headers] == [1, 2, 3]
+
+
+async def test_work_expires_also_under_the_path_that_an_interceptor_gives_it() -> None:
+    class Redirecting(grpc.aio.UnaryUnaryClientInterceptor):
+        async def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+            return await continuation(details._replace(method=path("Do")), request)
+
+    server, endpoint = serve(Do=Heard()), inproc()
+    server.add_oneway_port(endpoint)
+    redirected = [Redirecting()]
+    with trio.fail_after(SOON):
+        async with server, trio_mq_grpc.oneway_channel(endpoint, interceptors=redirected, expires_after=-60) as channel:
+            await channel.unary_unary(path("Old"))(b"stale")
+            await wait_until(lambda: figures(server).received == 1)
+    assert figures(server).expired == 1
 
 
 async def test_garbage_is_counted_and_the_rest_is_done() -> None:

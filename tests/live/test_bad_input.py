@@ -187,6 +187,15 @@ def test_listening_on_a_taken_address_is_the_os_error(endpoint: str) -> None:
         listener.close()
 
 
+@pytest.mark.parametrize("endpoint", [LOOPBACK, "ipc://*", "inproc://taken"])
+async def test_the_error_of_a_taken_address_names_it_once(endpoint: str) -> None:
+    async with Pull(bind=endpoint) as pull, Pull() as other:
+        (taken,) = pull.endpoints
+        with pytest.raises(OSError, match="in use") as raised:
+            await other.bind(taken)
+    assert str(raised.value).count(taken) == 1
+
+
 # ---- wrong call for the pattern's state, wrong type of message
 
 WRONG_FRAMES: list[tuple[Any, str]] = [

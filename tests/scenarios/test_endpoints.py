@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from trio_mq import Dealer, EndpointError, Options, Pair, Pub, Pull, Push, Rep, Req, Router, Sub, listen
+from trio_mq import Dealer, EndpointError, Options, Pair, Pub, Pull, Push, Rep, Req, Router, StateError, Sub, listen
 from trio_mq.events import Unbound
 
 from .kit import EVERYWHERE, NETWORK, event_of, over, ready_peers, until, waiting
@@ -262,6 +262,15 @@ async def test_a_listener_that_is_closed_leaves_its_connections_to_the_socket_an
             async with Push(connect=listener.endpoint) as third:
                 await third.send(b"four")
                 assert await second.receive() == b"four"
+
+
+@over(*NETWORK)
+async def test_a_listener_that_was_closed_is_taken_by_no_socket(endpoint: str) -> None:
+    listener = listen(endpoint)
+    listener.close()
+    with pytest.raises(StateError, match="was closed"):
+        async with Pull(bind=listener):
+            raise AssertionError("it was entered")
 
 
 @over("tcp")

@@ -66,6 +66,25 @@ async def answers_as_before(server: RawServer, channel: Any) -> None:
         assert await call == b"y"
 
 
+async def next_peer(router: trio_mq.Router) -> trio_mq.Peer:
+    """Who comes next, past whatever comes before."""
+    with trio.fail_after(5):
+        while True:
+            event: Any = await router.receive_multipart()
+            if isinstance(event, trio_mq.PeerJoined):
+                return event.peer
+
+
+async def say_goaway(router: trio_mq.Router, peer: trio_mq.Peer) -> None:
+    """Say to *peer* that this server stops, and wait until it has read that."""
+    await router.send_multipart([peer.routing_id, b"", pack(GOAWAY, 0, 0, 0), encode_goaway(0, "bye")])
+    await router.send_multipart([peer.routing_id, b"", pack(PING, 0, 1, 0)])
+    with trio.fail_after(5):
+        frames: Any = None
+        while not isinstance(frames, list) or frames[-1] != pack(PONG, 0, 1, 0):
+            frames = await router.receive_multipart()
+
+
 # --- sequence numbers ------------------------------------------------------------------------------------------------
 
 
@@ -407,6 +426,51 @@ async def test_a_server_that_says_nothing_but_goaway_is_not_dialled_again_and_ag
             assert not router.can_receive()  # neither a call nor another peer
 
 
+async def test_a_server_that_says_goaway_as_soon_as_it_is_back_is_not_dialled_again_for_calls_it_had_before() -> None:
+    options = trio_mq.Options(linger=0, peer_events=True, properties={PROPERTY: announce(FULL)})
+    quick = [("grpc.initial_reconnect_backoff_ms", 10)]
+    async with trio_mq.Router(bind="tcp://127.0.0.1:0", options=options) as router:
+        async with trio_mq_grpc.insecure_channel(router.endpoints[0], quick) as channel:
+            call = channel.unary_unary(PATH)(b"x")
+            joined = await next_peer(router)
+            await router.receive_multipart()
+            await router.disconnect_peer(joined)
+            assert (await ended(call))[0] is Code.UNAVAILABLE
+            joined = await next_peer(router)
+            await say_goaway(router, joined)
+            with fails_with(Code.UNAVAILABLE, details="the server is stopping"):
+                await channel.unary_unary(PATH)(b"x", timeout=5)
+
+
+async def test_a_server_that_has_said_goaway_may_come_back() -> None:
+    options = trio_mq.Options(linger=0, peer_events=True, properties={PROPERTY: announce(FULL)})
+    quick = [("grpc.initial_reconnect_backoff_ms", 10)]
+    async with trio_mq.Router(bind="tcp://127.0.0.1:0", options=options) as router:
+        async with trio_mq_grpc.insecure_channel(router.endpoints[0], quick) as channel:
+            channel.get_state(try_to_connect=True)
+            joined = await next_peer(router)
+            await say_goaway(router, joined)
+            await router.disconnect_peer(joined)
+            await next_peer(router)
+            await wait_until(lambda: channel.get_state() is grpc.ChannelConnectivity.READY)
+            await answers_as_before(RawServer(router), channel)
+
+
+async def test_a_server_that_was_there_for_a_while_is_dialled_anew_after_goaway_though_nothing_was_called(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    options = trio_mq.Options(linger=0, peer_events=True, properties={PROPERTY: announce(FULL)})
+    async with trio_mq.Router(bind=new_endpoint(), options=options) as router:
+        async with trio_mq_grpc.insecure_channel(router.endpoints[0]) as channel:
+            channel.get_state(try_to_connect=True)
+            joined: Any = await router.receive_multipart()
+            await trio.sleep(1)
+            await router.send_multipart([joined.peer.routing_id, b"", pack(GOAWAY, 0, 0, 0), encode_goaway(0, "bye")])
+            with trio.fail_after(5):
+                events = [await router.receive_multipart(), await router.receive_multipart()]
+            assert {type(event) for event in events} == {trio_mq.PeerJoined, trio_mq.PeerLeft}
+
+
 @pytest.mark.parametrize("frames", [[], [b"\xff"], [b"\x09\x01"]])
 async def test_a_goaway_that_cannot_be_read_is_dropped(frames: list[bytes]) -> None:
     async with raw_server() as (server, channel):
@@ -477,6 +541,37 @@ async def test_a_reset_with_the_id_0_is_the_answer_to_a_strict_call() -> None:
         await server.receive_call()
         await server.send(pack(RESET, STATUS, 0, 0), encode_status(13, "what?", ()))
         assert await ended(call) == (Code.INTERNAL, "what?")
+
+
+async def test_a_call_that_was_sent_to_a_server_that_stops_does_not_say_that_it_was_not_sent() -> None:
+    options = trio_mq.Options(linger=0, properties={PROPERTY: announce(FULL)})
+    listener = trio_mq.listen("tcp://127.0.0.1:0", options)
+    async with trio_mq.Router(bind=listener, options=options) as router:
+        async with trio_mq_grpc.insecure_channel(listener.endpoint) as channel:
+            server = RawServer(router)
+            call = channel.unary_unary(PATH)(b"x", timeout=0.2)
+            call_id = await server.receive_call()
+            listener.close()
+            await server.send(pack(GOAWAY, 0, 0, 0), encode_goaway(call_id, "bye"))
+            assert await ended(call) == (Code.DEADLINE_EXCEEDED, "Deadline Exceeded")
+
+
+async def test_a_call_whose_time_ends_between_two_attempts_does_not_say_that_it_was_not_sent(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    policy = {
+        "maxAttempts": 3,
+        "initialBackoff": "0.01s",
+        "maxBackoff": "0.01s",
+        "backoffMultiplier": 1,
+        "retryableStatusCodes": ["UNAVAILABLE"],
+    }
+    config = json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": policy}]})
+    block = encode_status(14, "", (("grpc-retry-pushback-ms", "9000"),))
+    async with raw_server(options=[("grpc.service_config", config)]) as (server, channel):
+        call = channel.unary_unary(PATH)(b"x", timeout=3)
+        await server.send_to_call(await server.receive_call(), END | STATUS, 0, block)
+        assert await ended(call) == (Code.DEADLINE_EXCEEDED, "Deadline Exceeded")
 
 
 async def test_a_pause_of_days_before_a_retry_keeps_nothing_of_a_call_that_has_ended() -> None:

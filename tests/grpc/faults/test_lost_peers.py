@@ -20,6 +20,7 @@ import trio
 import trio_mq
 import trio_mq_grpc
 from tests.interop._relay import Relay, relay_to
+from trio_mq_grpc._subchannel import _MOST
 from trio_mq_grpc._wire import CALL, DATA, END, MSG, PROPERTY, RESET, STATUS, announce, pack
 
 from .._kit import fails_with, wait_until
@@ -28,6 +29,7 @@ from ._raw_server import FULL, RawServer
 
 Code = grpc.StatusCode
 ROOT = Path(__file__).resolve().parents[3]
+NO_CALL = 1
 
 
 @asynccontextmanager
@@ -237,8 +239,9 @@ async def test_an_answer_from_the_connection_before_matches_nothing() -> None:
                 assert await call == b"new"
 
 
+@pytest.mark.parametrize("unread", [0, _MOST])
 async def test_calls_begun_on_the_next_connection_before_the_loss_was_heard_of_do_not_run_on(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, unread: int
 ) -> None:
     dealers: list[trio_mq.Dealer] = []
     hearing = trio.Event()
@@ -270,6 +273,9 @@ async def test_calls_begun_on_the_next_connection_before_the_loss_was_heard_of_d
                 assert await before.read() == b"x"
 
                 hearing = trio.Event()
+                for _ in range(unread):
+                    await server.send_to_call(NO_CALL, MSG, 0, b"x")
+                await wait_until(lambda: dealers[0].statistics().peers[0].unread_messages == unread)
                 relay.connections[-1].finish()
                 await wait_until(lambda: not dealers[0].can_send())
                 await dealers[0].wait_connected()
@@ -281,8 +287,16 @@ async def test_calls_begun_on_the_next_connection_before_the_loss_was_heard_of_d
                 unit = await server.receive()
                 assert (unit.kind, unit.call_id) == (RESET, new)  # and none for the old one, which went with its peer
                 after = stream(b"x", wait_for_ready=True)
-                assert await server.receive_call() > new
-                after.cancel()
+                unit = await server.receive()
+                assert unit.kind == CALL
+                await server.send_to_call(unit.call_id, MSG, 0, b"x")
+                assert await after.read() == b"x"
+
+                relay.connections[-1].finish()
+                assert await after.code() is Code.UNAVAILABLE
+                last = stream(b"x", wait_for_ready=True)
+                assert (await server.receive()).kind == CALL  # they are cancelled once
+                last.cancel()
 
 
 def more_than(some: Counter[bytes], least: int) -> bool:

@@ -424,6 +424,9 @@ async def test_who_comes_back_under_its_own_id_has_none_of_its_old_calls(monkeyp
             assert (await second.receive()).frames == [b"y", b""]
             with trio.fail_after(5):
                 await slow.cancelled.wait()
+            await trio.testing.wait_all_tasks_blocked()  # by now it has read of the end of the first connection, too
+            await second.call("E", b"z")
+            assert (await second.receive()).frames == [b"z", b""]
 
 
 async def test_no_more_than_the_limit_run_and_the_rest_is_resource_exhausted() -> None:
