@@ -97,7 +97,7 @@ class Delivery(ServedCall):
 
     worker: Worker | None
     exception: BaseException | None = None
-    logged = False
+    logged: bool = False
     wants_reply = False
 
     def __init__(self, peer: Peer, path: bytes, head: Head, request: bytes, worker: Worker) -> None:

@@ -10,12 +10,20 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from queue import SimpleQueue
 from typing import Any
 
 import trio
-from trio.lowlevel import Abort, RaiseCancelT, current_task, enable_ki_protection, reschedule, wait_task_rescheduled
+from trio.lowlevel import (
+    Abort,
+    RaiseCancelT,
+    Task,
+    current_task,
+    enable_ki_protection,
+    reschedule,
+    wait_task_rescheduled,
+)
 
 from ._workers import Pool
 
@@ -26,12 +34,12 @@ class _Errand:
     __slots__ = ("abandoned", "args", "context", "error", "function", "task", "thread", "value")
 
     def __init__(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        self.task = current_task()
-        self.context = copy_context()
-        self.function = function
-        self.args = args
+        self.task: Task = current_task()
+        self.context: Context = copy_context()
+        self.function: Callable[..., Any] = function
+        self.args: tuple[Any, ...] = args
         self.thread: _Thread | None = None
-        self.abandoned = False
+        self.abandoned: bool = False
         self.value: Any = None
         self.error: BaseException | None = None
 
@@ -65,8 +73,8 @@ class _Thread:
     def __init__(self, threads: Threads) -> None:
         self._threads = threads
         self.errands: SimpleQueue[_Errand | None] = SimpleQueue()
-        self.scope = trio.CancelScope()
-        self.begun = False
+        self.scope: trio.CancelScope = trio.CancelScope()
+        self.begun: bool = False
 
     async def host(self) -> None:
         """The task."""
@@ -105,7 +113,7 @@ class Threads:
         self._done: deque[_Errand] = deque()
         self._nursery: trio.Nursery | None = None
         self._token: trio.lowlevel.TrioToken
-        self.unlimited = trio.CapacityLimiter(math.inf)
+        self.unlimited: trio.CapacityLimiter = trio.CapacityLimiter(math.inf)
 
     def __repr__(self) -> str:
         return f"<Threads: {self.busy} busy, {len(self._idle)} idle, {len(self._waiting)} functions wait>"
