@@ -35,6 +35,7 @@ class Subscription(FeedServer):
     ) -> None:
         super().__init__(home, Deliverer(home, on_failure, DeliveryStatistics()), concurrency)
         options = options or replace(feed_options(), max_message_size=largest_frame(home))
+        target = target if isinstance(target, str) else tuple(target)
         self._intake: Intake = open_intake(target, bind=bind, options=options)
         self._address = target if isinstance(target, str) else ", ".join(target)
         self._on_gap = on_gap

@@ -92,6 +92,7 @@ class _Thread:
             errand.run()
             if not self._threads.report(errand):
                 return
+            del errand  # while there is nothing to do, the last request and its context are not kept
 
 
 class Threads:
