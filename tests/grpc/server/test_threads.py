@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
@@ -289,3 +290,21 @@ async def test_threads_that_do_nothing_end_with_the_server() -> None:
         (thread,) = threads
         assert "_work" in thread.name
     await wait_until(lambda: "_work" not in thread.name)  # trio has it back
+
+
+async def test_a_thread_that_does_nothing_keeps_nothing_of_its_last_call() -> None:
+    class Kept:
+        """Something in the call's context."""
+
+    kept: ContextVar[Kept] = ContextVar("kept")
+    seen: list[weakref.ref[Kept]] = []
+
+    def handler(request: bytes, context: Any) -> bytes:
+        kept.set(Kept())
+        seen.append(weakref.ref(kept.get()))
+        return request
+
+    async with serving(unary_unary={"M": handler, "E": echo}) as (_, caller):
+        assert await caller.answer("M", b"x") == b"x"
+        assert await caller.answer("E", b"x") == b"x"
+        await wait_until(lambda: seen[0]() is None)
